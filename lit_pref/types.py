@@ -1,0 +1,245 @@
+"""The nouns of the kit: text records, token trees, batches, log-probs, verdicts, and the protocols between layers.
+
+Shape legend, used everywhere; a tensor's name ends in its shape (`logps_K`):
+    B rows of a batch      T tokens of a row      N scored (completion) tokens of a batch
+    K completions          P preference pairs     V vocabulary      D width of the hidden states
+
+Text records are frozen. Batches are named tuples of tensors, so that every Lightning strategy can move them.
+A mask is named for what True means. Nothing here knows a tokenizer, a model or a file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as chat templates take it."""
+
+    role: str
+    content: str
+
+
+Text = str | tuple[Message, ...]
+"""Plain text, or the turns of a conversation."""
+
+
+# --- text records -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """Two responses to one prompt; either all three are plain text, or all three are conversations.
+
+    chosen_ids, rejected_ids: the very tokens that were sampled, EOS included where the model emitted it; training
+        then uses them as they are instead of tokenizing the text again.
+    margin: by how much chosen is better, where the data says so.
+    """
+
+    prompt: Text
+    chosen: Text
+    rejected: Text
+    margin: float | None = None
+    chosen_ids: tuple[int, ...] | None = None
+    rejected_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt and the response to imitate; `completion_ids` as in `PreferencePair`."""
+
+    prompt: Text
+    completion: Text
+    completion_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A sampled response.
+
+    token_ids: the sampled tokens, EOS included where it was emitted.
+    logps: log-prob of each of them under the model that sampled, in nats, at temperature 1 and without truncation.
+    finished: ended by EOS; False means that it was cut at the length limit.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logps: tuple[float, ...]
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One input/output test: a Python expression to evaluate after the program, and the literal it must equal."""
+
+    call: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A prompt that knows how its completions are graded.
+
+    id: stable over runs and unique within a task.
+    composition: what it is made of; splits share none.
+    reference: a completion that passes.
+    """
+
+    id: str
+    prompt: str
+    reference: str
+    cases: tuple[Case, ...] = ()
+    composition: str = ""
+
+
+# --- running programs -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Python source to execute, then cases whose results are compared outside the program's process."""
+
+    source: str
+    cases: tuple[Case, ...] = ()
+
+
+class Outcome(StrEnum):
+    """How an execution ended. Only HARNESS_ERROR is ours; it never counts as the program's."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SYNTAX_ERROR = "syntax_error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT_LIMIT = "output_limit"
+    KILLED = "killed"
+    HARNESS_ERROR = "harness_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one program or graded answer.
+
+    case: index of the first case that failed or raised, where there is one.
+    detail: the exception and its line, or expected and got, in one line.
+    """
+
+    outcome: Outcome
+    case: int | None = None
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASSED
+
+
+class Sandbox(Protocol):
+    """Runs untrusted programs."""
+
+    def run(self, programs: Sequence[Program]) -> list[Verdict]:
+        """One verdict a program, in order; equal for any concurrency."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems, and the grading of completions."""
+
+    @property
+    def name(self) -> str: ...
+
+    def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
+        """`count` distinct problems of a split; a pure function of its arguments and the task's own settings."""
+        ...
+
+    def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
+        """One verdict for each problem and its completion's text (what follows the prompt)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. temperature 0 is greedy; top_p 1 keeps the whole distribution."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be >= 1, got {self.max_new_tokens}")
+
+
+class Generator(Protocol):
+    """Prompts to completions."""
+
+    def generate(self, prompts: Sequence[str], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        """`samples` completions for each prompt, in order; seeded."""
+        ...
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+class TokenTree(NamedTuple):
+    """A prompt's tokens and those of its completions: the unit that is packed into batches."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def shared_length(self) -> int:
+        """Tokens it takes when its completions share the prompt."""
+        return len(self.prompt_ids) + sum(map(len, self.completion_ids))
+
+    @property
+    def repeated_length(self) -> int:
+        """Tokens of the same completions with the prompt repeated before each: what peers process."""
+        return len(self.completion_ids) * len(self.prompt_ids) + sum(map(len, self.completion_ids))
+
+
+class TreeBatch(NamedTuple):
+    """Token trees laid out in rows; see `lit_pref.data.packing.collate_trees`.
+
+    A token sees the tokens at or before it that belong to its tree and to the prompt or its own branch.
+    Completions are numbered 0..K-1 over the batch, tree by tree in the order given.
+    """
+
+    input_ids_BT: Tensor
+    position_ids_BT: Tensor  # each branch goes on from its prompt's end
+    tree_BT: Tensor  # which tree of the row, from 0; -1 is padding
+    branch_BT: Tensor  # -1 padding, 0 prompt, 1.. the tree's branches
+    predictor_N: Tensor  # flat index (row * T + column) of the position that predicts each completion token
+    target_N: Tensor  # that token
+    completion_N: Tensor  # the completion it belongs to
+    last_K: Tensor  # flat index of each completion's last token
+    length_K: Tensor  # completion tokens
+    num_tokens: int  # with the prompt counted once a completion, so that layouts and peers compare
+    plain: bool  # every row is one right-padded sequence: ordinary causal attention is exact
+
+
+class PairBatch(NamedTuple):
+    """Preference pairs as trees; pair p is completions 2p (chosen) and 2p + 1 (rejected)."""
+
+    trees: TreeBatch
+    index_P: Tensor  # row in its data set: finds cached reference log-probs
+    margin_P: Tensor | None
+
+
+class PairLogps(NamedTuple):
+    """Summed log-probs of chosen and rejected responses, in nats, and their lengths in tokens; each [P]."""
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_length: Tensor
+    rejected_length: Tensor
