@@ -1,0 +1,20 @@
+"""What runs beside training: evaluation before and after, the run record, loggers, progress, a stop at NaN."""
+
+from lit_pref.callbacks.before_after import BeforeAfter
+from lit_pref.callbacks.finite_loss import FiniteLoss
+from lit_pref.callbacks.loggers import RunWandbLogger, run_loggers
+from lit_pref.callbacks.metrics_csv import MetricsCSV
+from lit_pref.callbacks.progress import TrainingProgress
+from lit_pref.callbacks.run_record import CountsTokens, HasFingerprints, RunRecord
+
+__all__ = [
+    "BeforeAfter",
+    "CountsTokens",
+    "FiniteLoss",
+    "HasFingerprints",
+    "MetricsCSV",
+    "RunRecord",
+    "RunWandbLogger",
+    "TrainingProgress",
+    "run_loggers",
+]

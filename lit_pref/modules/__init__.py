@@ -1,0 +1,8 @@
+"""The LightningModules: one a method."""
+
+from lit_pref.modules.dpo import DPOModule
+from lit_pref.modules.language_model import adamw
+from lit_pref.modules.schedules import WarmupCosine, WarmupStableDecay
+from lit_pref.modules.sft import SFTModule
+
+__all__ = ["DPOModule", "SFTModule", "WarmupCosine", "WarmupStableDecay", "adamw"]

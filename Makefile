@@ -1,0 +1,46 @@
+# `make fit` and `make test` do all the set-up; nothing else needs to be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH := $(VENV)/.bench
+THREADS ?= 2
+
+.PHONY: fit test test-slow lint embedded figures clean
+
+fit: $(INSTALLED)
+	$(BIN)/lit-pref fit --config configs/dpo_budget.yaml
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(THREADS) -m "not slow"
+
+test-slow: $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Rebuilds the shipped weights from their configs; about 10 minutes on 2 cores.
+embedded: $(INSTALLED)
+	BIN=$(BIN) bash configs/embedded/build.sh
+
+# The README's table and plot: every method over learning rates and seeds; about an hour on 2 cores.
+figures: $(BENCH)
+	$(BIN)/python -m benchmarks.learning_rates --output benchmarks/results
+
+# constraints.txt pins every version, so that torch is the CPU build that the tests ran with and nothing drifts.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_pref needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(BENCH): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,100 @@
+"""Held-out figures before the first step and after the last, and the closing table that compares them.
+
+Not covered: evaluation in between (that is what validation is for); figures that are not one value an item.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from rich import get_console
+from rich.table import Table
+from torch import Tensor, nn
+
+from lit_pref.callbacks.closing_table import closing_table
+from lit_pref.evaluation.base import Evaluation
+
+
+class BeforeAfter(Callback):
+    """Runs evaluations at the start and the end of a fit, on every rank, without touching the training.
+
+    evaluations: each gives figures of its own names; they run in the weights' precision, without autocast.
+
+    `before` and `after` hold the per-item figures, [items] each, fp32, on the CPU; `after` stays empty where training
+    did not come to its end. The figures from before travel in the checkpoint, and a resumed run compares with those;
+    where its checkpoint has none, with the figures of the weights that it resumes.
+    """
+
+    def __init__(self, evaluations: list[Evaluation]) -> None:
+        self.evaluations = evaluations
+        self.before: dict[str, Tensor] = {}
+        self.after: dict[str, Tensor] = {}
+        self._restored = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after = {}
+        # Validating or testing a checkpoint restores this object too: only a resumed fit may go on with what it found.
+        if trainer.ckpt_path is None or not self._restored:
+            self.before = evaluate(self.evaluations, pl_module)
+            _log_means(trainer, "before", self.before)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after = evaluate(self.evaluations, pl_module)
+        _log_means(trainer, "after", self.after)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self.after:
+            console = get_console()
+            console.print(self.table(console.width))
+            line = f"run: {trainer.default_root_dir}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def table(self, width: int = 100) -> Table:
+        """The closing table for `width` columns of text; print it with rich."""
+        return closing_table(self.before, self.after, width)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"before": dict(self.before)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before, self._restored = dict(state_dict["before"]), True
+
+
+def evaluate(evaluations: Sequence[Evaluation], module: LightningModule) -> dict[str, Tensor]:
+    """All figures of the module's model as it is, in eval mode; its mode and the random states are as before after it.
+
+    Raises ValueError for a name that two evaluations give, and for a figure that is not [items].
+    """
+    figures: dict[str, Tensor] = {}
+    with torch.no_grad(), isolate_rng(), _eval_mode(module):
+        for evaluation in evaluations:
+            source = type(evaluation).__name__
+            for name, values in evaluation(module).items():
+                if name in figures:
+                    raise ValueError(f"{source} gives {name!r}, which another evaluation gives too")
+                if values.ndim != 1 or not len(values):
+                    shape = tuple(values.shape)
+                    raise ValueError(f"{source} must give {name!r} as one value an item, [items], got shape {shape}")
+                figures[name] = values.detach().float().cpu()
+    return figures
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Every submodule in eval mode, then each as it was: a part may be frozen in eval mode on purpose."""
+    training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, was_training in training:
+            part.training = was_training
+
+
+def _log_means(trainer: Trainer, stage: str, figures: Mapping[str, Tensor]) -> None:
+    means = {f"{stage}/{name}": values.mean().item() for name, values in figures.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(means, step=trainer.global_step)

@@ -1,0 +1,105 @@
+"""What training changed, figure by figure, with 95% intervals: as numbers, and as the table that ends a run.
+
+A figure is one value an item on fixed held-out items, so that before and after are paired. Not covered: correction for
+looking at several figures at once; variation over seeds.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from lit_pref.metrics.intervals import Interval, mean_interval, paired_difference_interval
+
+_GAP = 2  # blanks between columns
+
+Figures = Mapping[str, Tensor]
+"""Per-item values by name, [items] each."""
+
+
+class Change(NamedTuple):
+    """One figure before and after training, and after minus before over the same items; None where it was not taken.
+
+    share: all values lie in [0, 1], so that they read as percentages.
+    """
+
+    name: str
+    before: Interval | None
+    after: Interval | None
+    difference: Interval | None
+    share: bool
+
+
+def changes(before: Figures, after: Figures) -> list[Change]:
+    """One entry a figure, in the order in which the evaluations gave them."""
+    return [_change(name, before.get(name), after.get(name)) for name in {**before, **after}]
+
+
+def falls(before: Figures, after: Figures) -> list[Change]:
+    """`chosen fall` and `rejected fall`: nats of log-prob that each side lost, before minus after."""
+    both = before.keys() & after.keys()
+    sides = [side for side in ("chosen", "rejected") if f"logps/{side}" in both]
+    lost = {side: _difference(after[f"logps/{side}"], before[f"logps/{side}"]) for side in sides}
+    return [Change(f"{side} fall", None, None, nats, share=False) for side, nats in lost.items()]
+
+
+def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
+    """A row a figure and a fall: before, after, and the paired difference, each as `mean [95% interval]`.
+
+    width: columns of text; where the rows do not fit, each interval stands below its mean.
+    """
+    rows = [("", "before", "after", "difference")]
+    for change in [*changes(before, after), *falls(before, after)]:
+        levels = [_text(interval, change.share, sign="") for interval in (change.before, change.after)]
+        rows.append((change.name, *levels, _text(change.difference, change.share, sign="+")))
+    widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    fits = sum(widest) + _GAP * (len(widest) - 1) <= width
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="held out, with 95% intervals",
+        title_justify="left",
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # the box puts one blank between columns
+    )
+    for position, header in enumerate(rows[0]):
+        table.add_column(header, justify="right" if position else "left", no_wrap=fits)
+    for row in rows[1:]:
+        table.add_row(*(Text(cell if fits else cell.replace(" [", "\n[")) for cell in row))
+    return table
+
+
+def _change(name: str, before: Tensor | None, after: Tensor | None) -> Change:
+    taken = [values for values in (before, after) if values is not None]
+    return Change(
+        name,
+        None if before is None else mean_interval(before),
+        None if after is None else mean_interval(after),
+        None if before is None or after is None else _difference(before, after),
+        share=all(bool(((values >= 0) & (values <= 1)).all()) for values in taken),
+    )
+
+
+def _difference(before: Tensor, after: Tensor) -> Interval | None:
+    """After minus before; None where a resumed run evaluated another number of items, which cannot be paired."""
+    return paired_difference_interval(before, after) if before.shape == after.shape else None
+
+
+def _text(interval: Interval | None, share: bool, sign: str) -> str:
+    if interval is None:
+        return "–"
+    mean, low, high = (100 * x if share else x for x in (interval.mean, interval.low, interval.high))
+    digits = 1 if share else _digits((high - low) / 2)
+    percent = "%" if share else ""
+    return f"{mean:{sign}.{digits}f}{percent} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _digits(half_width: float) -> int:
+    """Decimals that show the first figure of an interval's half-width, from 1 to 3."""
+    if not math.isfinite(half_width) or half_width <= 0:
+        return 1
+    return min(max(-math.floor(math.log10(half_width)), 1), 3)

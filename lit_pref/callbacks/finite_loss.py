@@ -1,0 +1,51 @@
+"""Stops a run at the first loss that is NaN or infinite, with the batch saved and the weights untouched by it.
+
+Not covered: gradients that overflow under a finite loss, which gradient clipping meets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import move_data_to_device
+from torch import Tensor
+
+from lit_pref.data.shards import replacing
+from lit_pref.errors import UserError
+
+
+class FiniteLoss(Callback):
+    """Looks at each loss before its backward pass, which waits for the accelerator once a step.
+
+    Raises UserError after writing `non_finite_batch.pt` (`batch`, `loss`, `step`) into the run folder; of a process
+    other than the first, `non_finite_batch_rank<rank>.pt`.
+    """
+
+    def __init__(self) -> None:
+        self._batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._batch = batch
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if bool(torch.isfinite(loss.detach()).all()):
+            return
+        suffix = f"_rank{trainer.global_rank}" if trainer.global_rank else ""
+        path = Path(trainer.default_root_dir) / f"non_finite_batch{suffix}.pt"
+        step = trainer.global_step
+        with replacing(path) as stream:
+            saved = {"batch": move_data_to_device(self._batch, "cpu"), "loss": loss.detach().cpu(), "step": step}
+            torch.save(saved, stream)
+        raise UserError(
+            f"the loss is {loss.detach().float().flatten()[0].item()} after {step} optimizer steps, in epoch "
+            f"{trainer.current_epoch}; expected a finite number. The weights are still those of step {step}, and the "
+            f"batch lies in {path} (torch.load with weights_only=False). Usual mends: a lower learning rate, "
+            "--trainer.gradient_clip_val 1.0, --trainer.precision bf16-mixed or 32-true instead of 16-mixed or "
+            "bf16-true, or a look at that batch's rows"
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch = None

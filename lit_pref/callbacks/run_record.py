@@ -1,0 +1,169 @@
+"""`summary.json`: what a run was, what it changed, and what it cost, in the run folder.
+
+Written at the end of a fit, and also where it is interrupted or fails. Not covered: validate, test and predict, which
+leave the record of the fit as it is; data-loading time in `tokens_per_second`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lit_pref.callbacks.before_after import BeforeAfter
+from lit_pref.callbacks.closing_table import changes
+from lit_pref.callbacks.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
+from lit_pref.data.shards import JsonValue, write_json
+from lit_pref.metrics.intervals import Interval
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A module that counts the training tokens this process has seen."""
+
+    num_tokens: int
+
+
+@runtime_checkable
+class HasFingerprints(Protocol):
+    """A data module that can tell whether two runs saw the same data: a hash for each part, by its name."""
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]: ...
+
+
+class RunRecord(Callback):
+    """Writes `<default_root_dir>/summary.json`, whole or not at all, on the first process.
+
+    `wall_seconds` runs from the making of this object, which the command line does after its imports;
+    `train_seconds` over the training loop, validation included; `tokens_per_second` over training batches alone.
+    """
+
+    def __init__(self) -> None:
+        self._made = time.monotonic()
+        self._train_start: float | None = None
+        self._train_seconds: float | None = None
+        self._batch_start = 0.0
+        self._batch_seconds = 0.0
+        self._tokens_at_start = 0
+        self._tokens: float | None = None
+        self._git = GitState(None, None)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # At the start: the code may be edited while the run goes on.
+        if stage == "fit" and trainer.is_global_zero:
+            self._git = git_state()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._train_start, self._train_seconds = time.monotonic(), None
+        self._batch_seconds, self._tokens = 0.0, None
+        self._tokens_at_start = pl_module.num_tokens if isinstance(pl_module, CountsTokens) else 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._batch_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch_seconds += time.perf_counter() - self._batch_start
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_clock()
+        if isinstance(pl_module, CountsTokens):
+            seen = torch.tensor(float(pl_module.num_tokens - self._tokens_at_start), device=pl_module.device)
+            total = trainer.strategy.reduce(seen, reduce_op="sum")
+            self._tokens = float(total)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module, "finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if trainer.state.fn != "fit" or trainer.strategy.lightning_module is None:
+            return
+        self._stop_clock()
+        # Other processes cannot be asked any more; one process knows its own count.
+        if self._train_start is not None and trainer.world_size == 1 and isinstance(pl_module, CountsTokens):
+            self._tokens = float(pl_module.num_tokens - self._tokens_at_start)
+        # SIGTERM reaches callbacks as a SystemExit.
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        self._write(trainer, pl_module, "interrupted" if stopped else "failed")
+
+    def _stop_clock(self) -> None:
+        if self._train_start is not None and self._train_seconds is None:
+            self._train_seconds = time.monotonic() - self._train_start
+
+    def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        summary: dict[str, JsonValue] = {"status": status, **_run(trainer, module), **_figures(trainer)}
+        rate = self._tokens / self._batch_seconds if self._tokens and self._batch_seconds else None
+        summary |= {
+            "metrics": _metrics(trainer),
+            "wall_seconds": time.monotonic() - self._made,
+            "train_seconds": self._train_seconds,
+            "tokens_per_second": rate,
+            "peak_memory_bytes": peak_memory_bytes(trainer.strategy.root_device),
+            "git_commit": self._git.commit,
+            "git_dirty": self._git.dirty,
+            "versions": versions(),
+        }
+        write_json(Path(trainer.default_root_dir) / "summary.json", summary)
+
+
+def _run(trainer: Trainer, module: LightningModule) -> dict[str, JsonValue]:
+    """What ran on what."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    device = trainer.strategy.root_device
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return {
+        "command": list(sys.argv),
+        "module": type(module).__name__,
+        "data": None if data is None else type(data).__name__,
+        "data_fingerprints": dict(data.fingerprints) if isinstance(data, HasFingerprints) else {},
+        "seed": None if seed is None else int(seed),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": str(trainer.precision),
+        "strategy": type(trainer.strategy).__name__,
+        "world_size": trainer.world_size,
+        "optimizer_steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "trainable_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+    }
+
+
+def _figures(trainer: Trainer) -> dict[str, JsonValue]:
+    """Held-out figures before and after, where the run has taken them."""
+    taken = [callback for callback in trainer.callbacks if isinstance(callback, BeforeAfter)]  # type: ignore[attr-defined]
+    rows = [change for callback in taken for change in changes(callback.before, callback.after)]
+    before = {row.name: row.before for row in rows if row.before is not None}
+    after = {row.name: row.after for row in rows if row.after is not None}
+    difference = {row.name: row.difference for row in rows if row.difference is not None}
+    return {
+        "before": {name: json_number(interval.mean) for name, interval in before.items()},
+        "after": {name: json_number(interval.mean) for name, interval in after.items()},
+        "difference": {name: _named(interval) for name, interval in difference.items()},
+        "intervals": {
+            "before": {name: _bounds(interval) for name, interval in before.items()},
+            "after": {name: _bounds(interval) for name, interval in after.items()},
+        },
+    }
+
+
+def _named(interval: Interval) -> dict[str, JsonValue]:
+    low, high = _bounds(interval)
+    return {"mean": json_number(interval.mean), "low": low, "high": high, "n": interval.n}
+
+
+def _bounds(interval: Interval) -> list[float | None]:
+    return [json_number(interval.low), json_number(interval.high)]
+
+
+def _metrics(trainer: Trainer) -> dict[str, JsonValue]:
+    """The last value of everything logged."""
+    logged: dict[str, Tensor | float] = {**trainer.callback_metrics, **trainer.logged_metrics}
+    return {name: json_number(float(value)) for name, value in sorted(logged.items())}

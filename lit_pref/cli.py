@@ -1,0 +1,108 @@
+"""The `lit-pref` command: what it offers, and how it answers mistakes.
+
+Only the standard library is imported before a subcommand runs, so that help is instant.
+"""
+
+import sys
+from collections.abc import Sequence
+
+HELP = """\
+lit-pref: preference learning, from raw material to an aligned policy.
+
+usage: lit-pref COMMAND [options]
+
+commands
+  fit        train a method on data:        lit-pref fit --config configs/dpo_budget.yaml
+  validate   its validation figures:        lit-pref validate --config CONFIG --ckpt_path CHECKPOINT
+  test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
+  predict    its predictions:               lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
+  export     a checkpoint as a model folder that transformers opens:
+                                            lit-pref export --checkpoint runs/.../last.ckpt --output my-model
+  tokenizer  train the embedded models' tokenizer:
+                                            lit-pref tokenizer --output FOLDER
+
+modules      DPOModule, SFTModule
+data         ExecutionPairsDataModule, PassingSamplesDataModule, PairsDataModule, DemonstrationsDataModule
+objectives   DPO, IPO, SimPO, Hinge, DPOPositive
+regularizers ChosenNLL, LikelihoodBudget
+evaluations  PassAtK, HeldOutPairs
+policies     embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
+
+Every constructor argument is an option and a YAML key; a later --config or option wins:
+  lit-pref fit --config configs/dpo_budget.yaml --model.objective.beta 0.3 --trainer.max_epochs 1
+  lit-pref fit --config configs/dpo.yaml --model.objective SimPO --model.objective.margin 0.5
+  lit-pref COMMAND --help                  all options of a command
+  lit-pref fit --model.help DPOModule      the arguments of a class
+  lit-pref fit --config CONFIG --print_config    the resolved configuration
+
+options
+  --debug      show the traceback of an error
+  --version    print the version
+  --help       print this
+"""
+
+_TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+_COMMANDS = (*_TRAINER_COMMANDS, "export", "tokenizer")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; exit with 0, with 2 for wrong input, with 130 when interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("lit-pref"))
+        return
+    if given[0] not in _COMMANDS:
+        _exit_with(_unknown_command(given[0]))
+    try:
+        _run(given[0], given)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished shards, caches and checkpoints stay valid: the same command goes on from them")
+        sys.exit(130)
+    except Exception as error:
+        if debug or not _is_for_user(error):
+            raise
+        _exit_with(str(error))
+
+
+def _run(command: str, arguments: list[str]) -> None:
+    if command in _TRAINER_COMMANDS:
+        from lit_pref.training_cli import run_trainer
+
+        run_trainer(arguments)
+    elif command == "export":
+        from lit_pref.model_cli import run_export
+
+        run_export(arguments[1:])
+    else:
+        from lit_pref.model_cli import run_tokenizer
+
+        run_tokenizer(arguments[1:])
+
+
+def _is_for_user(error: Exception) -> bool:
+    from lit_pref.errors import SandboxUnavailableError, UserError
+
+    return isinstance(error, UserError | SandboxUnavailableError)
+
+
+def _unknown_command(command: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(command, _COMMANDS, n=1)
+    return f"no command {command!r}" + (f"; did you mean {near[0]!r}?" if near else "; see lit-pref --help")
+
+
+def _exit_with(message: str) -> None:
+    print(f"lit-pref: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Token trees to batches in a seeded order: a data set that is asked for whole batches, and the sampler that asks.
+
+The order is a function of (seed, epoch, rank, world size), and every rank gets the same number of batches. Not
+covered: filling rows to a token budget.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from lit_pref.data.packing import collate_pairs, collate_trees
+from lit_pref.types import PairBatch, TokenTree, TreeBatch
+
+Batch = TypeVar("Batch")
+Collate = Callable[[Sequence[int], Sequence[TokenTree]], Batch]
+"""(row numbers, their trees) to a batch."""
+
+
+@dataclass(frozen=True)
+class PairCollate:
+    """Rows of pairs to a `PairBatch`, one tree a row."""
+
+    pad_id: int
+    shared: bool
+    margins: Sequence[float] | None = None
+
+    def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> PairBatch:
+        margins = None if self.margins is None else [self.margins[row] for row in rows]
+        return collate_pairs([[tree] for tree in trees], rows, self.pad_id, margins, self.shared)
+
+
+@dataclass(frozen=True)
+class TreeCollate:
+    """Trees of any number of completions to a `TreeBatch`, one tree a row."""
+
+    pad_id: int
+    shared: bool
+
+    def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> TreeBatch:
+        return collate_trees([[tree] for tree in trees], self.pad_id, self.shared)
+
+
+@dataclass
+class TreeDataset(Dataset[Batch], Generic[Batch]):
+    """Token trees that are read a batch at a time: `data[[3, 1]]` is the batch of rows 3 and 1."""
+
+    trees: Sequence[TokenTree]
+    collate: Collate[Batch]
+    lengths: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = [tree.shared_length for tree in self.trees]
+
+    def __len__(self) -> int:
+        return len(self.trees)
+
+    def __getitem__(self, rows: Sequence[int]) -> Batch:
+        return self.collate(rows, [self.trees[row] for row in rows])
+
+
+class LengthWindowBatches(DistributedSampler[list[int]]):
+    """Batches of rows of like length: shuffled rows, sorted within windows, their batches shuffled again.
+
+    A DistributedSampler by type, so that Lightning neither replaces it nor forgets to tell it the epoch.
+    window: batches that are sorted together; more pads less, fewer mixes better.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        window: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.rank, self.world_size, self.window = rank, world_size, window
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._all_batches()
+        # Whole rounds only: a rank without a batch would leave the others waiting. The first batches come again.
+        return iter([batches[(step * self.world_size + self.rank) % len(batches)] for step in range(len(self))])
+
+    def _all_batches(self) -> list[list[int]]:
+        if not self.shuffle:
+            order = np.argsort(self.lengths, kind="stable")
+            return self._cut(order)
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        size = self.batch_size * self.window
+        batches = []
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            batches += self._cut(rows[np.argsort(self.lengths[rows], kind="stable")])
+        return [batches[place] for place in random.permutation(len(batches))]
+
+    def _cut(self, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[list[int]]:
+        return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
+
+
+def batch_loader(data: TreeDataset[Batch], sampler: LengthWindowBatches, num_workers: int = 0) -> DataLoader[Batch]:
+    """A DataLoader whose items are whole batches."""
+    return DataLoader(
+        data,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=False,
+    )

@@ -1,0 +1,153 @@
+"""Pairs labelled by execution, and passing samples: what the policy itself writes, run against tests.
+
+`ExecutionPairsDataModule` follows the pipeline of arXiv 2410.18585; `PassingSamplesDataModule` is its likelihood arm
+(SFT on passing samples, RFT) on the very same samples. Both sample once and find the result again in later runs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
+from lit_pref.data.reference_cache import default_cache_folder
+from lit_pref.data.tokenize import LengthLimits, fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
+from lit_pref.datamodules.trees import Stage, _TreeDataModule
+from lit_pref.errors import UserError
+from lit_pref.generation import LocalGenerator
+from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.synthesis import GradedSample, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
+from lit_pref.tasks import CodeTask
+from lit_pref.types import Sampling, Split, Task
+
+
+class _ExecutionDataModule(_TreeDataModule):
+    """Samples a policy on a task's problems and grades them; a subclass says what to train on."""
+
+    def __init__(
+        self,
+        task: Task | None,
+        problems: int,
+        samples: int,
+        sampling: Sampling,
+        held_out: Split,
+        held_out_problems: int,
+        sampler: str | None,
+        batch_size: int,
+        seed: int | None,
+        cache_folder: Path | None,
+    ) -> None:
+        super().__init__(batch_size, seed, num_workers=0)
+        if samples < 2:
+            raise ValueError(f"samples must be >= 2 to hold a passing and a failing one, got {samples}")
+        self.task = task if task is not None else CodeTask()
+        self.draw = SampleSettings(samples, sampling, self.seed)
+        self.splits: dict[Stage, tuple[Split, int]] = {"train": ("train", problems), "eval": (held_out, held_out_problems)}
+        self.sampler = sampler
+        self.cache_folder = cache_folder or default_cache_folder()
+        self.counts: dict[str, dict[str, int]] = {}
+
+    def setup(self, stage: str) -> None:
+        if self.data:
+            return
+        self._add_pairs("eval")
+        if stage == "fit":
+            self._add_training_data()
+
+    def _add_training_data(self) -> None:
+        raise NotImplementedError
+
+    def _add_pairs(self, stage: Stage) -> None:
+        made = execution_pairs(self._graded(stage), self.seed)
+        if not made.pairs:
+            raise UserError(
+                f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or temperature, "
+                f"or take a policy that solves some of them"
+            )
+        tokenized = tokenize_pairs(made.pairs, self.consumer.tokenizer, LengthLimits())
+        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        self._add(stage, TreeDataset(tokenized.trees, collate), made.counts)
+
+    def _add(self, stage: Stage, data: TreeDataset[Any], counts: dict[str, int]) -> None:
+        self.data[stage] = data
+        self.fingerprints[stage] = fingerprint(data.trees)
+        self.counts[stage] = counts
+        print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), flush=True)
+
+    def _graded(self, stage: Stage) -> list[GradedSample]:
+        split, count = self.splits[stage]
+        model, tokenizer = self.consumer.model, self.consumer.tokenizer
+        if self.sampler is not None:
+            model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
+        model = model.to(self.trainer.strategy.root_device)
+        return graded_samples(
+            self.cache_folder,
+            self.task,
+            self.task.problems(split, count, self.seed),
+            LocalGenerator(model, tokenizer, tokenize_prompt),
+            self.draw,
+            weights_fingerprint(model),
+            f"{count:,} {split} problems x {self.draw.samples}",
+        )
+
+
+class ExecutionPairsDataModule(_ExecutionDataModule):
+    """One passing and one failing completion of each problem, at random; a problem without both gives no pair.
+
+    task: problems and their grading; by default the embedded code task.
+    problems: training problems to sample; held_out_problems: those of the validation pairs, from split `held_out`.
+    samples, sampling: completions a problem and how they are drawn; the defaults are ours.
+    sampler: the model that writes them; None is the module's own start policy (on-policy pairs).
+    batch_size: pairs a batch and device.
+    seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
+    cache_folder: where graded samples are kept; None is the user's cache folder.
+    """
+
+    def __init__(
+        self,
+        task: Task | None = None,
+        problems: int = 2000,
+        samples: int = 8,
+        sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
+        held_out: Split = "test",
+        held_out_problems: int = 500,
+        sampler: str | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+        cache_folder: Path | None = None,
+    ) -> None:
+        super().__init__(
+            task, problems, samples, sampling, held_out, held_out_problems, sampler, batch_size, seed, cache_folder
+        )
+
+    def _add_training_data(self) -> None:
+        self._add_pairs("train")
+
+
+class PassingSamplesDataModule(_ExecutionDataModule):
+    """The distinct passing completions of each problem, to imitate; validated on the same pairs as its sibling.
+
+    Arguments as `ExecutionPairsDataModule`; batch_size counts completions.
+    """
+
+    def __init__(
+        self,
+        task: Task | None = None,
+        problems: int = 2000,
+        samples: int = 8,
+        sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
+        held_out: Split = "test",
+        held_out_problems: int = 500,
+        sampler: str | None = None,
+        batch_size: int = 64,
+        seed: int | None = None,
+        cache_folder: Path | None = None,
+    ) -> None:
+        super().__init__(
+            task, problems, samples, sampling, held_out, held_out_problems, sampler, batch_size, seed, cache_folder
+        )
+
+    def _add_training_data(self) -> None:
+        demonstrations = passing_demonstrations(self._graded("train"))
+        tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, LengthLimits())
+        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        self._add("train", TreeDataset(tokenized.trees, collate), {"passing samples": len(demonstrations)})

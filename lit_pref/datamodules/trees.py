@@ -1,0 +1,67 @@
+"""What all data modules share: token trees made once, loaders in a seeded order, fingerprints for the run record."""
+
+import os
+from typing import Any, Literal, Protocol
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from lit_pref.data.loading import LengthWindowBatches, TreeDataset, batch_loader
+
+Stage = Literal["train", "eval"]
+
+
+class PolicyModule(Protocol):
+    """What data modules ask of the module they feed: its model and tokenizer, and how it lays out batches."""
+
+    model: Any
+    tokenizer: Any
+    policy: str
+    shares_prompts: bool
+
+
+def run_seed() -> int:
+    """The run's seed as `seed_everything` set it; 0 where it did not."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+class _TreeDataModule(LightningDataModule):
+    """Loaders over `TreeDataset`s that a subclass's `setup` puts into `self.data`, by stage.
+
+    seed: of the order, and of what a subclass draws; None is the run's `seed_everything`.
+    """
+
+    def __init__(self, batch_size: int, seed: int | None, num_workers: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed = run_seed() if seed is None else seed
+        self.data: dict[Stage, TreeDataset[Any]] = {}
+        self.fingerprints: dict[str, str] = {}
+
+    @property
+    def consumer(self) -> PolicyModule:
+        """The module that is being fed."""
+        if self.trainer is None or self.trainer.lightning_module is None:
+            raise RuntimeError(f"{type(self).__name__} tokenizes with its module's tokenizer: run it through a Trainer")
+        return self.trainer.lightning_module  # type: ignore[return-value]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return self._loader("eval", shuffle=False) if "eval" in self.data else []
+
+    def ordered_loader(self, stage: Stage) -> DataLoader[Any] | None:
+        """Every row of a stage once, on every rank, shortest first; None where there is no such data."""
+        if stage not in self.data:
+            return None
+        data = self.data[stage]
+        return batch_loader(data, LengthWindowBatches(data.lengths, self.batch_size, shuffle=False, seed=0))
+
+    def _loader(self, stage: Stage, shuffle: bool) -> DataLoader[Any]:
+        data, trainer = self.data[stage], self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        sampler = LengthWindowBatches(data.lengths, self.batch_size, shuffle, self.seed, rank, world_size)
+        return batch_loader(data, sampler, self.num_workers)

@@ -1,0 +1,22 @@
+"""Held-out preference pairs under the model as it is: which side is likelier, and how likely each is."""
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_pref.evaluation.base import Evaluation
+from lit_pref.types import PairLogps
+
+
+class HeldOutPairs(Evaluation):
+    """Pair accuracy and log-probs on the data module's validation pairs.
+
+    `pair_accuracy`: share of pairs whose chosen response has the higher summed log-prob (strictly); unlike
+    `rewards/accuracies`, which compares with the reference, it is defined before training too.
+    """
+
+    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+        loader = module.trainer.datamodule.ordered_loader("eval")
+        policy: PairLogps = module.score_all(loader)
+        against_reference = module.reference_figures("eval", policy)
+        figures |= {name: value for name, value in against_reference.items() if name == "budget/over"}
+        return {name: value.float().cpu() for name, value in figures.items()}

@@ -1,0 +1,185 @@
+"""Completions from a causal LM in this process: batched, KV cache, several samples from one prefill, seeded.
+
+Any Hugging Face causal LM with a cache works, wherever it lies (CPU or GPU), without changing its weights or mode.
+Not covered: speculative decoding, beam search, stop strings, sharded models (a server does those better).
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_pref.types import Completion, Sampling, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Progress = Callable[[int, int], None]
+"""Called with (completions done, completions in all)."""
+
+
+class _Prompts(NamedTuple):
+    """One batch: its prompts' places in the caller's list, and their tokens, padded on the left."""
+
+    rows: list[int]
+    input_ids: Tensor
+    attended: Tensor | None  # True where a token stands; None where no row is padded
+
+
+@dataclass
+class LocalGenerator:
+    """Samples from `model`; satisfies `lit_pref.types.Generator`.
+
+    encode: a prompt's tokens; the same function that training tokenizes prompts with.
+    batch_size: sequences decoded side by side.
+    on_progress: told after each batch how far it is.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    encode: "Callable[[Text, PreTrainedTokenizerBase], Sequence[int]]"
+    batch_size: int = 1024
+    on_progress: Progress | None = None
+
+    def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+        """`samples` completions for each prompt, in order; the same arguments give the same completions.
+
+        Greedy decoding (temperature 0) gives one completion a prompt, whatever `samples` says it is to be copied to.
+        """
+        if samples < 1:
+            raise ValueError(f"samples must be >= 1, got {samples}")
+        distinct = 1 if sampling.temperature == 0 else samples
+        encoded = [tuple(self.encode(prompt, self.tokenizer)) for prompt in prompts]
+        results: list[list[Completion]] = [[] for _ in prompts]
+        done = 0
+        with _evaluating(self.model), torch.inference_mode():
+            for number, batch in enumerate(self._batches(encoded, max(1, self.batch_size // distinct))):
+                # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran.
+                draws = torch.Generator(self.model.device).manual_seed(seed * 1_000_003 + number)
+                sequences = self._decode(batch, distinct, sampling, draws)
+                for place, row in enumerate(batch.rows):
+                    completions = sequences[place * distinct : (place + 1) * distinct]
+                    results[row] = completions * (samples // distinct)
+                done += len(batch.rows) * samples
+                if self.on_progress is not None:
+                    self.on_progress(done, len(prompts) * samples)
+        return results
+
+    def _batches(self, encoded: list[tuple[int, ...]], size: int) -> "Iterator[_Prompts]":
+        """Prompts of like length together, so that little is padded."""
+        order = sorted(range(len(encoded)), key=lambda row: (len(encoded[row]), row))
+        device = self.model.device
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            width = len(encoded[rows[-1]])
+            padding = [width - len(encoded[row]) for row in rows]
+            ids = [[0] * pad + list(encoded[row]) for row, pad in zip(rows, padding, strict=True)]
+            attended = None
+            if any(padding):
+                attended = torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]
+            yield _Prompts(rows, torch.tensor(ids, device=device), attended)
+
+    def _decode(self, batch: _Prompts, samples: int, sampling: Sampling, draws: torch.Generator) -> list[Completion]:
+        """The completions of each prompt of the batch, `samples` of each side by side.
+
+        Samples of a prompt that agree so far have the same state, so they are one row until they part: each step draws
+        a token for every sample still going (A of them) from its row's distribution (R rows).
+        """
+        device, prompts = batch.input_ids.device, len(batch.rows)
+        stops = torch.tensor(sorted(self.stop_ids), device=device)
+        tokens_ST = torch.zeros(prompts * samples, sampling.max_new_tokens, dtype=torch.long, device=device)
+        logps_ST = torch.zeros(prompts * samples, sampling.max_new_tokens, device=device)
+        count_S = torch.zeros(prompts * samples, dtype=torch.long, device=device)
+        finished_S = torch.zeros_like(count_S, dtype=torch.bool)
+
+        position_ids = _positions(batch)
+        out = self._forward(batch.input_ids, batch.attended, position_ids, None)
+        cache, attended_RT, position_R = out.past_key_values, batch.attended, position_ids[:, -1].expand(prompts)
+        sample_A = torch.arange(prompts * samples, device=device)
+        row_A = sample_A // samples
+        for step in range(sampling.max_new_tokens):
+            logits_RV = out.logits[:, -1].float()
+            token_A = _draw(logits_RV, row_A, sampling, draws)
+            tokens_ST[sample_A, step] = token_A
+            logps_ST[sample_A, step] = logits_RV.log_softmax(-1)[row_A, token_A]
+            count_S[sample_A] = step + 1
+            going_A = ~torch.isin(token_A, stops)
+            finished_S[sample_A[~going_A]] = True
+            if step + 1 == sampling.max_new_tokens or not going_A.any():
+                break
+            sample_A, vocabulary = sample_A[going_A], logits_RV.shape[1]
+            branch_R, row_A = torch.unique((row_A * vocabulary + token_A)[going_A], return_inverse=True)
+            parent_R, token_R = branch_R // vocabulary, branch_R % vocabulary
+            cache.batch_select_indices(parent_R)
+            position_R = position_R[parent_R] + 1
+            if attended_RT is not None:
+                attended_RT = torch.cat([attended_RT[parent_R], attended_RT.new_ones(len(parent_R), 1)], 1)
+            out = self._forward(token_R[:, None], attended_RT, position_R[:, None], cache)
+        return self._completions(tokens_ST, logps_ST, count_S, finished_S)
+
+    def _forward(self, input_ids: Tensor, attended: Tensor | None, position_ids: Tensor, cache: Any) -> Any:
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=None if attended is None else attended.long(),
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+    def _completions(self, tokens: Tensor, logps: Tensor, count: Tensor, finished: Tensor) -> list[Completion]:
+        rows = zip(tokens.tolist(), logps.tolist(), count.tolist(), finished.tolist(), strict=True)
+        cut = [(ids[:n], scores[:n], ended) for ids, scores, n, ended in rows]
+        bodies = [ids[:-1] if ended else ids for ids, _, ended in cut]
+        texts = self.tokenizer.batch_decode(bodies, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [
+            Completion(text, tuple(ids), tuple(scores), ended)
+            for text, (ids, scores, ended) in zip(texts, cut, strict=True)
+        ]
+
+    @property
+    def stop_ids(self) -> set[int]:
+        """Tokens that end a completion: the tokenizer's EOS and those of the model's generation config."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        several = configured if isinstance(configured, list) else [configured]
+        return {stop for stop in [*several, self.tokenizer.eos_token_id] if stop is not None}
+
+
+def _positions(batch: _Prompts) -> Tensor:
+    if batch.attended is None:
+        return torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
+    return (batch.attended.long().cumsum(1) - 1).clamp(min=0)
+
+
+def _draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, draws: torch.Generator) -> Tensor:
+    """A token for each sample from its row's distribution, [A]."""
+    if sampling.temperature == 0:
+        return logits_RV.argmax(-1)[row_A]
+    probs_RV = (logits_RV / sampling.temperature).softmax(-1).double()
+    if sampling.top_p < 1:
+        descending_RV, order_RV = probs_RV.sort(-1, descending=True)
+        # A token stays if the mass before it has not yet reached top_p; so the likeliest always does.
+        is_outside_RV = descending_RV.cumsum(-1) - descending_RV >= sampling.top_p
+        probs_RV = torch.zeros_like(probs_RV).scatter(-1, order_RV, descending_RV.masked_fill(is_outside_RV, 0.0))
+    # Inverse transform for all rows at once: row r's cumulative distribution lies in (r, r + 1] of one sorted line.
+    cumulative_RV = probs_RV.cumsum(-1)
+    cumulative_RV /= cumulative_RV[:, -1:].clone()
+    line = (cumulative_RV + torch.arange(len(probs_RV), device=probs_RV.device)[:, None]).flatten()
+    uniform_A = torch.rand(len(row_A), generator=draws, dtype=torch.float64, device=row_A.device)
+    return torch.searchsorted(line, row_A + uniform_A, right=True) - row_A * probs_RV.shape[1]
+
+
+@contextmanager
+def _evaluating(model: "PreTrainedModel") -> "Iterator[None]":
+    """Dropout off while sampling, the model's mode as it was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

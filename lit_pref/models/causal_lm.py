@@ -1,0 +1,204 @@
+"""Load causal language models and tokenizers by name: the kit's own tiny ones, a local folder, or a hub id.
+
+Only safetensors are read and no code from a model's folder is run. `from_pretrained` returns models in eval mode and
+Lightning leaves them so: whether dropout is on is decided by the module that trains. Not covered: adapters,
+quantization, encoder-decoder models.
+"""
+
+import difflib
+import hashlib
+import json
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+
+from lit_pref.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED_PREFIX = "embedded:"
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded"
+_TOKENIZER = "tokenizer"  # the one tokenizer of all embedded models
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# Keys of a config which say nothing about what the weights compute.
+_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
+
+
+def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model name, folder or hub id.
+
+    A tokenizer without a pad token gets EOS for it: batches tell padding by its place, never by its id.
+    Raises UserError for an unknown name, a folder without a tokenizer, a hub that cannot be reached, and for a
+    tokenizer with neither pad nor EOS token.
+    """
+    source = _resolve(name, tokenizer=True)
+    if isinstance(source, Path) and not any((source / file).is_file() for file in _TOKENIZER_FILES):
+        raise _incomplete(source, "a tokenizer", _TOKENIZER_FILES)
+    from transformers import AutoTokenizer
+
+    with quiet_transformers(), _hub_errors(name, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(source), trust_remote_code=False, local_files_only=_without_hub(source)
+        )
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {name!r} has neither a pad nor an EOS token: completions need an end")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_causal_lm(
+    name: str, random_init: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> "PreTrainedModel":
+    """The model of an embedded name (`embedded:coder`), a local folder or a hub id, in eval mode.
+
+    random_init: build it from its config.json alone with fresh weights, a function of `seed`; the global random state
+        stays as it was.
+    Raises UserError for an unknown name, a folder without config.json or safetensors, weights which leave parameters
+    unset or do not fit the config, and a hub that cannot be reached.
+    """
+    source = _resolve(name)
+    if isinstance(source, Path):
+        if not (source / "config.json").is_file():
+            raise _incomplete(source, "a model", ("config.json",))
+        if not random_init and not any((source / file).is_file() for file in _WEIGHTS):
+            raise _incomplete(source, "safetensors weights", _WEIGHTS)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    offline = _without_hub(source)
+    with quiet_transformers(), _hub_errors(name, "model"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            str(source), trust_remote_code=False, local_files_only=offline
+        )
+        if type(config) not in AutoModelForCausalLM._model_mapping:
+            raise UserError(f"{name!r} is a {config.model_type!r} model, which transformers has no causal LM for")
+        if random_init:
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # weights are drawn on the CPU; accelerators' states are not touched
+                torch.default_generator.manual_seed(seed)
+                fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            return fresh.eval()
+        model: PreTrainedModel
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            str(source),
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=offline,
+            output_loading_info=True,
+        )
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise UserError(
+            f"the weights of {name!r} leave {len(missing)} parameters unset, {missing[0]!r} the first: "
+            "they are no complete causal LM of this config"
+        )
+    return model
+
+
+def weights_fingerprint(model: "PreTrainedModel") -> str:
+    """32 hex digits which tell apart models that compute differently.
+
+    Covers names, dtypes, shapes and bytes of all weights, tied ones once, and the config, since a rope base or a
+    window changes log-probs as weights do. The weights must not be sharded.
+    """
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _BOOKKEEPING}
+    digest = hashlib.blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
+    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
+    for name, tensor in sorted(model.state_dict().items()):
+        identity = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if identity in seen and tensor.numel():
+            continue
+        seen.add(identity)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _resolve(name: str, tokenizer: bool = False) -> Path | str:
+    """The folder a name stands for, or the hub id that it then must be."""
+    if name.startswith(EMBEDDED_PREFIX):
+        stem = name.removeprefix(EMBEDDED_PREFIX)
+        known = sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/config.json"))
+        if stem not in known:
+            near = difflib.get_close_matches(stem, known, n=1)
+            hint = f" (did you mean '{EMBEDDED_PREFIX}{near[0]}'?)" if near else ""
+            listed = ", ".join(EMBEDDED_PREFIX + stem for stem in known) or "none yet"
+            raise UserError(f"no embedded model is called {name!r}{hint}; there are: {listed}")
+        return EMBEDDED_FOLDER / (_TOKENIZER if tokenizer else stem)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return folder
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.is_file():
+        there = "a file" if folder.is_file() else "nothing"
+        raise UserError(f"{name!r} is no model folder: expected a folder, a hub id or embedded:..., found {there}")
+    return name
+
+
+def _without_hub(source: Path | str) -> bool:
+    """Whether to look on this machine alone; asked beforehand, since the hub's client retries for a minute."""
+    if isinstance(source, Path):
+        return True
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    if urllib.request.getproxies():
+        return False  # the way out is not ours to judge
+    hub = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+    except OSError:
+        return True
+    return False
+
+
+def _incomplete(folder: Path, what: str, expected: tuple[str, ...]) -> UserError:
+    found = sorted(path.name for path in folder.iterdir())
+    listed = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "") if found else "nothing"
+    message = f"{str(folder)!r} holds no {what.removeprefix('a ')}: expected {' or '.join(expected)}, found {listed}"
+    if expected is _WEIGHTS and any(name.endswith((".bin", ".pt", ".pth")) for name in found):
+        message += "; pickled weights are not read: save them again as safetensors"
+    return UserError(message)
+
+
+@contextmanager
+def _hub_errors(name: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises for unreadable files and unreachable hubs into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if Path(name).expanduser().is_dir() or name.startswith(EMBEDDED_PREFIX):
+            raise UserError(f"the {what} in {name!r} cannot be loaded: {first_line}") from error
+        raise UserError(
+            f"no folder is called {name!r}, and as a hub id its {what} could not be fetched "
+            f"(offline, misspelt, or gated?): {first_line}"
+        ) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars from transformers: a tiny model loads in milliseconds."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()

@@ -1,0 +1,176 @@
+"""Direct preference optimization and its relatives: one module, the objective and the regularizer injected.
+
+Objective and regularizer are per-pair functions of summed log-probs (`lit_pref.losses`). Where either needs a
+reference, the frozen start policy's log-probs are scored once, before step 0, by the policy itself while it still is
+the reference, and kept on disk: no second model is in memory. Not covered: a reference that moves with training.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from lit_pref.data.reference_cache import ReferenceCache
+from lit_pref.losses import DPO, PairObjective, Regularizer
+from lit_pref.metrics import preference_statistics
+from lit_pref.models import load_causal_lm, weights_fingerprint
+from lit_pref.modules.language_model import Layout, PairScores, _LanguageModule
+from lit_pref.modules.schedules import WarmupCosine
+from lit_pref.types import PairBatch, PairLogps
+
+
+class DPOModule(_LanguageModule):
+    """Trains a policy on preference pairs.
+
+    policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
+    objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
+    regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
+    dropout: whether the model's own dropout is on in training.
+    layout: whether both responses share their prompt in the batch; auto shares where the architecture allows it.
+    cache_folder: where reference log-probs are kept; None is the user's cache folder.
+    """
+
+    def __init__(
+        self,
+        policy: str = "embedded:coder",
+        objective: PairObjective = DPO(beta=0.1),  # noqa: B008 - frozen
+        regularizer: Regularizer | None = None,
+        dropout: bool = False,
+        layout: Layout = "auto",
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7),
+        scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
+        cache_folder: Path | None = None,
+    ) -> None:
+        super().__init__(policy, False, dropout, layout, optimizer, scheduler)
+        self.objective, self.regularizer = objective, regularizer
+        self.needs_reference = objective.needs_reference or (regularizer is not None and regularizer.needs_reference)
+        self.cache = ReferenceCache(cache_folder)
+        self._start_fingerprint = ""
+        self._reference_P2: dict[str, Tensor] = {}
+
+    # --- the method ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "eval")
+
+    def _step(self, batch: PairBatch, stage: str) -> Tensor:
+        scores = self.score_pairs(batch)
+        policy, reference = scores.logps, self.reference(batch, stage)
+        loss_P = self.objective(policy, reference)
+        if self.regularizer is not None:
+            loss_P = loss_P + self.regularizer(policy, reference)
+        loss = loss_P.mean()
+        self._log_pairs(stage, batch, scores, reference, loss)
+        return loss
+
+    def pair_figures(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
+        """What is logged of each pair, [P] each: `rewards/*`, `logps/*`, and `budget/*` where there is a reference."""
+        figures = preference_statistics(policy, reference, beta=self.objective.beta)
+        if self.regularizer is not None:
+            figures |= self.regularizer.statistics(policy, reference)
+        return figures
+
+    def _log_pairs(
+        self, stage: str, batch: PairBatch, scores: PairScores, reference: PairLogps | None, loss: Tensor
+    ) -> None:
+        policy = PairLogps(*(value.detach() for value in scores.logps))
+        if stage == "train":
+            self.count_tokens(batch.trees)
+            self._check_start(policy, reference)
+        figures = {name: value.mean() for name, value in self.pair_figures(policy, reference).items()}
+        figures |= {"entropy": scores.entropy, "mean_token_accuracy": scores.token_accuracy}
+        pairs, shown = len(batch.index_P), stage == "train"
+        self.log(f"{stage}/loss", loss.detach(), batch_size=pairs, prog_bar=shown, sync_dist=not shown)
+        self.log_dict({f"{stage}/{name}": x for name, x in figures.items()}, batch_size=pairs, sync_dist=not shown)
+
+    # --- the reference ------------------------------------------------------------------------------------------------
+
+    def reference(self, batch: PairBatch, stage: str) -> PairLogps | None:
+        """The start policy's log-probs of the batch's pairs; None where neither objective nor regularizer uses them."""
+        if not self.needs_reference:
+            return None
+        values_P2 = self._reference_P2[stage][batch.index_P.cpu()].to(batch.index_P.device)
+        lengths = batch.trees.length_K.to(values_P2.dtype)
+        return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
+
+    def setup(self, stage: str) -> None:
+        # A checkpoint is restored after this hook: here the weights are still those of the reference.
+        if self.needs_reference and not self._start_fingerprint:
+            self._start_fingerprint = weights_fingerprint(self.model)
+
+    def on_fit_start(self) -> None:
+        self._prepare_reference("train")
+        self._prepare_reference("eval")
+
+    def on_validation_start(self) -> None:
+        self._prepare_reference("eval")
+
+    def _prepare_reference(self, stage: str) -> None:
+        """Find the reference log-probs of a stage's pairs in the cache, or score them."""
+        if not self.needs_reference or stage in self._reference_P2:
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise TypeError(
+                "DPOModule scores its reference on a data module's pairs: give fit() a PairsDataModule, an "
+                "ExecutionPairsDataModule or one of your own instead of bare data loaders"
+            )
+        loader = data.ordered_loader(stage)
+        if loader is None:
+            return
+        rows = len(loader.dataset)
+        key = (self._start_fingerprint, data.fingerprints[stage], str(self.trainer.precision), "sum-of-both-sides")
+        values_P2 = self.cache.load(key, rows)
+        if values_P2 is None:
+            with self._as_reference():
+                policy = self.score_all(loader)
+            values_P2 = torch.stack([policy.chosen, policy.rejected], 1).cpu()
+            if self.trainer.is_global_zero:
+                self.cache.save(key, values_P2)
+        self._reference_P2[stage] = values_P2
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        """The start weights in place: those of the policy while it has not been trained, else loaded for the while."""
+        if weights_fingerprint(self.model) == self._start_fingerprint:
+            yield
+            return
+        trained = self.model
+        self.model = load_causal_lm(self.policy).to(self.device)
+        try:
+            yield
+        finally:
+            self.model = trained
+
+    def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]:
+        """`pair_figures` of all pairs of a stage, given the policy's log-probs of them in order."""
+        self._prepare_reference(stage)
+        reference = None
+        if self.needs_reference:
+            values_P2 = self._reference_P2[stage].to(policy.chosen.device)
+            reference = PairLogps(values_P2[:, 0], values_P2[:, 1], policy.chosen_length, policy.rejected_length)
+        return self.pair_figures(policy, reference)
+
+    def _check_start(self, policy: PairLogps, reference: PairLogps | None) -> None:
+        """At step 0 policy and reference are one: reference values of another template or truncation show here."""
+        if reference is None or self.dropout or self.trainer.global_step > 0:
+            return
+        # Summed over tokens in other batch shapes; half precision rounds each token's logit by up to 2^-8.
+        tolerance = 1e-3 if "32" in str(self.trainer.precision) else 0.05
+        off = (policy.chosen - reference.chosen).abs() / policy.chosen_length
+        if off.max() > tolerance:
+            raise RuntimeError(
+                f"before the first step the policy is {off.max():.2g} nats a token away from its cached reference: "
+                f"the cache at {self.cache.folder} does not belong to these weights and tokens; delete it and run again"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["lit_pref"]["start_fingerprint"] = self._start_fingerprint

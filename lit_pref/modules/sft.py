@@ -1,0 +1,64 @@
+"""Supervised finetuning: the likelihood baseline of all methods, and the maker of the embedded models.
+
+Loss on completion tokens only, token mean over the batch. Trains on demonstrations, or on the chosen side of
+preference pairs, so that every pairwise data module has its likelihood baseline.
+"""
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from lit_pref.modules.language_model import Layout, _LanguageModule
+from lit_pref.modules.schedules import WarmupCosine
+from lit_pref.types import PairBatch, TreeBatch
+
+
+class SFTModule(_LanguageModule):
+    """Maximizes the likelihood of completions given their prompts.
+
+    policy: `embedded:NAME`, a model folder, or a hub id.
+    random_init: start from fresh weights of the policy's configuration instead of its trained ones.
+    dropout: whether the model's own dropout is on in training.
+    layout: whether completions of one prompt share it in the batch; auto shares where the architecture allows it.
+    """
+
+    def __init__(
+        self,
+        policy: str = "embedded:coder",
+        random_init: bool = False,
+        dropout: bool = False,
+        layout: Layout = "auto",
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5),
+        scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
+    ) -> None:
+        super().__init__(policy, random_init, dropout, layout, optimizer, scheduler)
+
+    def training_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "eval")
+
+    def test_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "test")
+
+    def _step(self, batch: TreeBatch | PairBatch, stage: str) -> Tensor:
+        trees = batch.trees if isinstance(batch, PairBatch) else batch
+        scores = self.score(trees)
+        # Pair p is completions 2p (chosen) and 2p + 1 (rejected): only the chosen ones are imitated.
+        imitated_N = trees.completion_N % 2 == 0 if isinstance(batch, PairBatch) else slice(None)
+        loss = -scores.logps_N[imitated_N].mean()
+        if stage == "train":
+            self.count_tokens(trees)
+        figures = {
+            "loss": loss,
+            "entropy": scores.entropy_N[imitated_N].mean(),
+            "mean_token_accuracy": scores.correct_N[imitated_N].float().mean(),
+        }
+        self.log_dict(
+            {f"{stage}/{name}": value.detach() for name, value in figures.items()},
+            batch_size=len(trees.target_N),
+            prog_bar=stage == "train",
+            sync_dist=stage != "train",
+        )
+        return loss

@@ -1,0 +1,228 @@
+"""The parent's end of the worker processes: keeps them busy, takes replies in order, replaces what dies.
+
+The parent holds a model and threads and must not be forked, so workers are new, small interpreters.
+Knows nothing of verdicts. A program that loses two workers in a row gets no reply: None.
+"""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_pref.errors import SandboxUnavailableError
+from lit_pref.sandbox.wire import READY, REPLY_HEADER, REQUEST_SIZE
+
+SCRIPT = Path(__file__).with_name("worker.py")
+START_SECONDS = 60.0
+GRACE_SECONDS = 10.0  # beyond the wall limit that the worker itself holds programs to
+AHEAD = 2  # requests a worker holds: one running, one waiting, so that it never waits for the parent
+MAX_LOSSES = 2
+
+
+class Reply(NamedTuple):
+    """How a program's process ended; `status` as from waitpid, `payload` the lines that it wrote."""
+
+    why: int
+    status: int
+    proved: bool
+    payload: bytes
+
+
+class _Worker:
+    """One worker process, what it still has to read, and the requests that it owes replies to, oldest first."""
+
+    def __init__(self, settings: dict[str, object]) -> None:
+        command = [sys.executable, "-s", "-S", "-B", "-W", "ignore", str(SCRIPT), json.dumps(settings)]
+        # A fixed hash seed: the order of a set of strings must not change a verdict.
+        environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+        environment["MALLOC_ARENA_MAX"] = "1"  # else a thread's arena alone takes 64 MB of a program's address space
+        environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+        self.process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its workers
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.requests, False)
+        self.outbox, self.inbox = bytearray(), bytearray()
+        self.owed: deque[int] = deque()
+        self.deadline = 0.0
+
+    def give(self, index: int, request: bytes, patience: float) -> None:
+        if not self.owed:
+            self.deadline = time.monotonic() + patience
+        self.owed.append(index)
+        self.outbox += REQUEST_SIZE.pack(len(request)) + request
+        self.flush()
+
+    def flush(self) -> None:
+        try:
+            while self.outbox:
+                del self.outbox[: os.write(self.requests, self.outbox)]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.outbox.clear()  # it died: reading from it will tell
+
+    def read(self) -> list[Reply] | None:
+        """Replies that are whole by now; None when the worker is gone. Blocks until there is something to read."""
+        piece = os.read(self.replies, 1 << 16)
+        if not piece:
+            return None
+        self.inbox += piece
+        whole = []
+        while len(self.inbox) >= REPLY_HEADER.size:
+            size, why, status, proved = REPLY_HEADER.unpack_from(self.inbox)
+            if len(self.inbox) < REPLY_HEADER.size + size:
+                break
+            whole.append(
+                Reply(why, status, bool(proved), bytes(self.inbox[REPLY_HEADER.size : REPLY_HEADER.size + size]))
+            )
+            del self.inbox[: REPLY_HEADER.size + size]
+        return whole
+
+
+def _stop(workers: list[_Worker], owner: int) -> None:
+    """End the workers: idle ones end by themselves when their input closes, busy ones are killed with their program."""
+    if os.getpid() != owner:  # a forked copy of the parent owns none of them
+        return
+    for worker in workers:
+        if worker.owed:
+            worker.process.kill()
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+    for worker in workers:
+        try:
+            worker.process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+        assert worker.process.stdout is not None
+        worker.process.stdout.close()
+    workers.clear()
+
+
+class WorkerPool:
+    """`count` workers with the same settings; started at once, and again after an interrupt.
+
+    timeout: wall seconds that the settings allow a program.
+    scratch: folder in which each worker gets a scratch folder; None where it makes one inside its isolation.
+    Raises `SandboxUnavailableError` with the worker's own reason where one cannot start.
+    """
+
+    def __init__(self, settings: dict[str, object], count: int, timeout: float, scratch: str | None = None) -> None:
+        self._settings, self._count, self._patience = settings, count, timeout + GRACE_SECONDS
+        self._scratch = scratch
+        self._workers: list[_Worker] = []
+        self._turn = threading.Lock()
+        self._finalizer = weakref.finalize(self, _stop, self._workers, os.getpid())
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run now."""
+        return [worker.process.pid for worker in self._workers]
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def _start(self) -> None:
+        """Bring the pool to its full count; new workers start side by side."""
+        if not self._finalizer.alive:
+            raise RuntimeError("the sandbox is closed")
+        new = []
+        while len(self._workers) < self._count:
+            own = {} if self._scratch is None else {"scratch": tempfile.mkdtemp(dir=self._scratch)}
+            new.append(_Worker(self._settings | own))
+            self._workers.append(new[-1])
+        with selectors.DefaultSelector() as selector:
+            for worker in new:
+                selector.register(worker.replies, selectors.EVENT_READ, worker)
+            while selector.get_map():
+                events = selector.select(START_SECONDS)
+                if not events:
+                    raise SandboxUnavailableError(f"a worker gave no sign of life within {START_SECONDS:.0f} s")
+                for key, _ in events:
+                    hello = key.data.read()
+                    if hello is None:
+                        raise SandboxUnavailableError(f"a worker ended at its start: {sys.executable} {SCRIPT}")
+                    if hello and hello[0].why != READY:
+                        raise SandboxUnavailableError(hello[0].payload.decode(errors="replace"))
+                    if hello:
+                        selector.unregister(key.fileobj)
+
+    def run(self, requests: Sequence[bytes]) -> list[Reply | None]:
+        """One reply a request, in order."""
+        with self._turn:
+            try:
+                return self._run(requests)
+            except BaseException:
+                # Interrupted: workers owe replies that nobody waits for. The next run starts new ones.
+                _stop(self._workers, os.getpid())
+                raise
+
+    def _run(self, requests: Sequence[bytes]) -> list[Reply | None]:
+        replies: list[Reply | None] = [None] * len(requests)
+        waiting = deque(range(len(requests)))
+        losses: Counter[int] = Counter()
+        open_requests = len(requests)
+        while open_requests:
+            self._start()
+            for worker in self._workers:
+                while waiting and len(worker.owed) < AHEAD:
+                    index = waiting.popleft()
+                    worker.give(index, requests[index], self._patience)
+            for worker, answers in self._wait():
+                if answers is None:
+                    lost, *untouched = worker.owed or [-1]
+                    waiting.extendleft(reversed(untouched))
+                    losses[lost] += 1
+                    if lost >= 0 and losses[lost] < MAX_LOSSES:
+                        waiting.appendleft(lost)
+                    else:
+                        open_requests -= lost >= 0
+                    self._workers.remove(worker)
+                    _stop([worker], os.getpid())
+                    continue
+                for answer in answers:
+                    replies[worker.owed.popleft()] = answer
+                    worker.deadline = time.monotonic() + self._patience
+                    open_requests -= 1
+        return replies
+
+    def _wait(self) -> list[tuple[_Worker, list[Reply] | None]]:
+        """Until something happens: workers with their new replies, or with None where one died or hangs."""
+        busy = [worker for worker in self._workers if worker.owed]
+        left = min(worker.deadline for worker in busy) - time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            for worker in busy:
+                selector.register(worker.replies, selectors.EVENT_READ, worker)
+                if worker.outbox:
+                    selector.register(worker.requests, selectors.EVENT_WRITE, worker)
+            ready = [key for key, _ in selector.select(max(left, 0))]
+        for key in ready:
+            if key.fileobj == key.data.requests:
+                key.data.flush()
+        news = [(key.data, key.data.read()) for key in ready if key.fileobj == key.data.replies]
+        heard = [worker for worker, _ in news]
+        now = time.monotonic()
+        return news + [(worker, None) for worker in busy if worker not in heard and worker.deadline < now]

@@ -1,0 +1,143 @@
+"""What runs in a program's own process: its source, then its cases; results leave as lines of text.
+
+    B              the program's source is about to run
+    R              ... it ran to its end, the calls come next
+    V <literal>    the canonical text of a call's result        X <text>   the result is no plain literal
+    L              the result is too long                       C          the call itself is no expression
+    E <text>       an exception                                 M          out of memory
+    S <text>       the source does not compile                  N <proof>  the source ran to its end (no cases)
+
+A program may write such lines too, which gains it nothing: to pass it would have to know what is expected, which
+never enters its process. A program without cases passes by the proof line, random for each program, which is out of
+reach of its frames, modules and garbage collector. (Native code that reads its own memory could still find it: where
+programs may be hostile, give cases.)
+
+Standard library only: the sandbox's worker script imports this file by its own path.
+"""
+
+import _thread
+import functools
+import gc
+import operator
+import os
+import sys
+import types
+import weakref
+from _queue import SimpleQueue  # `queue` would load threading into every program
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lit_pref.sandbox import literal
+else:  # a file beside this one: nothing inside the sandbox imports the package
+    import literal
+
+CHANNEL = 3  # the file descriptor that lines go to
+SOURCE_NAME = "<program>"
+STACK_BYTES = 8 << 20  # of the thread that a program runs in; the system's default differs by libc and ulimit
+
+
+def _line(kind: str, text: str) -> bytes:
+    return f"{kind} {' '.join(text.split())}\n".encode("ascii", "backslashreplace")
+
+
+def _describe(error: BaseException, trace: types.TracebackType | None) -> bytes:
+    """The exception, and the last line of the program that it passed."""
+    if isinstance(error, MemoryError):
+        return b"M\n"
+    where = ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == SOURCE_NAME:
+            where = f" (line {trace.tb_lineno})"
+        trace = trace.tb_next
+    try:
+        text = str(error)[:200]
+    except BaseException:  # noqa: BLE001 - the exception's class, and so its text, may be the program's own
+        text = "<no text>"
+    name = type(error).__name__
+    return _line("E", (f"{name}: {text}" if text else name) + where)
+
+
+def _report_uncaught(uncaught: "sys.UnraisableHookArgs") -> None:
+    """Report the exception that ended the program; those that its destructors drop are its own affair."""
+    if "in thread started by" in (uncaught.err_msg or "") and uncaught.exc_value is not None:
+        os.write(CHANNEL, _describe(uncaught.exc_value, uncaught.exc_traceback))
+
+
+def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]) -> None:
+    """Write one line for each call's result, up to the first that has none."""
+    os.write(CHANNEL, b"R\n")
+    for call in calls:
+        try:
+            code = compile(call, "<case>", "eval", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            os.write(CHANNEL, b"C\n")
+            return
+        try:
+            text = literal.canonical(eval(code, namespace))
+        except literal.NotPlainError as error:
+            os.write(CHANNEL, _line("X", str(error)))
+            return
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
+            os.write(CHANNEL, _describe(error, error.__traceback__))
+            return
+        if len(text) > max_bytes:
+            os.write(CHANNEL, b"L\n")
+            return
+        os.write(CHANNEL, f"V {text}\n".encode("ascii"))
+
+
+def _compile(source: str) -> types.CodeType | None:
+    try:
+        return compile(source, SOURCE_NAME, "exec", dont_inherit=True)
+    except MemoryError:
+        os.write(CHANNEL, b"M\n")
+    except SyntaxError as error:
+        os.write(CHANNEL, _line("S", f"{type(error).__name__}: {error.msg} (line {error.lineno})"))
+    except (ValueError, RecursionError, OverflowError) as error:  # null bytes, surrogates, depth
+        os.write(CHANNEL, _line("S", f"{type(error).__name__}: {error}"))
+    return None
+
+
+def _steps(
+    code: types.CodeType, names: dict[str, object], last: tuple[object, object, object], sentinel: object
+) -> tuple[Iterator[object]]:
+    """`list`'s argument: announce the source, execute it, take the last step; each only if the one before returned."""
+    function, first, second = last
+    functions, firsts = (os.write, exec, function), (CHANNEL, code, first)
+    return (map(operator.call, functions, firsts, (b"B\n", names, second, sentinel)),)  # type: ignore[arg-type]
+
+
+def run_program(source: str, calls: list[str], proof: list[bytes], max_result_bytes: int) -> None:
+    """Run the source, then evaluate the calls or, where there are none, write the proof; returns when that is over.
+
+    The source runs in a thread whose bottom is C code: `exec`, and only where that returned, the next step. No
+    Python frame lies beneath the program, and what the steps hold is hidden from the garbage collector's lists.
+
+    proof: holds the proof line, and is emptied before the program starts.
+    """
+    code = _compile(source)
+    if code is None:
+        return
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    names = module.__dict__
+    sys.unraisablehook = _report_uncaught
+    over: SimpleQueue[object] = SimpleQueue()
+    sentinel: set[object] = set()  # dies with the thread's arguments, however the thread ends
+    watch = weakref.ref(sentinel, over.put)
+    # The last step and its two arguments. The proof is never a variable: the program's thread can see this frame
+    # (sys._current_frames), but not what `arguments` held before it was emptied.
+    if calls:
+        evaluate = functools.partial(_evaluate, max_result_bytes)
+        arguments = [_steps(code, names, (evaluate, calls, names), sentinel)]
+    else:
+        arguments = [_steps(code, names, (os.write, CHANNEL, proof[0]), sentinel)]
+    proof.clear()
+    del sentinel, code
+    gc.freeze()  # hides the arguments from gc.get_objects and gc.get_referrers ...
+    del gc.unfreeze  # ... for good
+    _thread.stack_size(STACK_BYTES)
+    _thread.start_new_thread(list, arguments.pop())
+    over.get()
+    del watch

@@ -1,0 +1,99 @@
+"""Rows are derived by hand from a few items; the rendered text is read as a user would."""
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from lit_pref.callbacks.closing_table import changes, closing_table, falls
+
+
+def rendered(before: dict[str, Tensor], after: dict[str, Tensor], width: int) -> list[str]:
+    console = Console(record=True, width=width, quiet=True)
+    console.print(closing_table(before, after, width))
+    return console.export_text().splitlines()
+
+
+def row(lines: list[str], name: str) -> str:
+    found = [line for line in lines if line.startswith(name)]
+    assert len(found) == 1, f"{name}: {found}"
+    return found[0]
+
+
+def solved(count: int, of: int) -> Tensor:
+    return (torch.arange(of) < count).float()
+
+
+def test_difference_is_after_minus_before_over_the_same_items():
+    # Items go 0,0,1,1 → 1,1,1,0: one lost, two won; (3 − 2) / 4 = 1/4.
+    before, after = torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    (change,) = changes({"pass@1": before}, {"pass@1": after})
+    assert change.before is not None and change.after is not None and change.difference is not None
+    assert change.before.mean == pytest.approx(0.5)
+    assert change.after.mean == pytest.approx(0.75)
+    assert change.difference.mean == pytest.approx(0.25)
+    assert change.difference.n == 4
+    assert change.share
+
+
+def test_pairing_shows_what_two_separate_intervals_would_hide():
+    # Every item loses exactly 1 nat while items differ by tens of nats: the difference is −1 with no spread at all.
+    before = torch.linspace(-60, -10, 50)
+    (change,) = changes({"logps/chosen": before}, {"logps/chosen": before - 1})
+    assert change.difference is not None and change.before is not None
+    assert change.difference.high - change.difference.low < 1e-3 < change.before.high - change.before.low
+    assert not change.share
+
+
+def test_falls_are_before_minus_after():
+    before = {"logps/chosen": torch.tensor([-10.0, -12.0]), "logps/rejected": torch.tensor([-11.0, -13.0])}
+    after = {"logps/chosen": torch.tensor([-11.0, -14.0]), "logps/rejected": torch.tensor([-31.0, -33.0])}
+    chosen, rejected = falls(before, after)
+    assert (chosen.name, rejected.name) == ("chosen fall", "rejected fall")
+    assert chosen.difference is not None and rejected.difference is not None
+    assert chosen.difference.mean == pytest.approx((1 + 2) / 2)
+    assert rejected.difference.mean == pytest.approx(20)
+
+
+def test_without_log_probs_there_are_no_falls():
+    assert falls({"pass@1": solved(1, 2)}, {"pass@1": solved(2, 2)}) == []
+
+
+def test_a_figure_taken_only_afterwards_has_no_difference():
+    (change,) = changes({}, {"budget/over": solved(1, 8)})
+    assert change.before is None and change.difference is None and change.after is not None
+
+
+def test_other_items_than_before_are_not_paired():
+    (change,) = changes({"pass@1": solved(1, 4)}, {"pass@1": solved(2, 5)})
+    assert change.difference is None and change.before is not None and change.after is not None
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_usual_run_takes_one_line_a_figure(width: int):
+    noise = torch.linspace(-5, 5, 500)
+    before = {"pass@1": solved(634, 1000), "pair_accuracy": solved(275, 500), "logps/chosen": -20 + noise}
+    before |= {"logps/rejected": -22 + noise}
+    after = {"pass@1": solved(700, 1000), "pair_accuracy": solved(450, 500), "logps/chosen": -22 + noise}
+    after |= {"logps/rejected": -40 + 2 * noise, "budget/over": solved(65, 500)}
+    lines = rendered(before, after, width)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert row(lines, "pass@1").split()[1] == "63.4%"
+    assert "+6.6% [" in row(lines, "pass@1")  # 700 − 634 of 1,000
+    assert "+35.0% [" in row(lines, "pair_accuracy")  # 450 − 275 of 500
+    assert "-2.0 [" in row(lines, "logps/chosen")
+    assert "+18.0 [" in row(lines, "rejected fall")
+    assert "13.0% [" in row(lines, "budget/over")  # 65 of 500, after only
+    assert row(lines, "budget/over").count("–") == 2
+
+
+def test_a_narrow_console_gets_each_interval_below_its_mean():
+    lines = rendered({"pass@1": solved(63, 100)}, {"pass@1": solved(70, 100)}, width=40)
+    top = row(lines, "pass@1")
+    below = lines[lines.index(top) + 1]
+    assert top.split() == ["pass@1", "63.0%", "70.0%", "+7.0%"]
+    assert below.count("[") == below.count("]") == 3
+
+
+def test_names_in_brackets_are_not_read_as_styles():
+    assert row(rendered({"pass[hard]": solved(1, 2)}, {}, width=80), "pass[hard]")
