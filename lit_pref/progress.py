@@ -1,4 +1,4 @@
-"""A progress bar with a rate and an ETA for long work outside of the Trainer; a line a step where there is no terminal."""
+"""A progress bar with rate and ETA for long work outside of the Trainer; two lines where there is no terminal."""
 
 import sys
 import time
@@ -25,7 +25,13 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
         yield lambda done: None
         print(f"{description}: done in {time.monotonic() - start:.1f} s", flush=True)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console()) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -3,12 +3,13 @@
 The constructors are the configuration: every class named in YAML is read by jsonargparse from its signature.
 """
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import lit_pref.datamodules
@@ -16,7 +17,7 @@ import lit_pref.evaluation
 import lit_pref.losses
 import lit_pref.modules
 import lit_pref.tasks
-from lit_pref.callbacks import FiniteLoss, RunRecord, run_loggers
+from lit_pref.callbacks import FiniteLoss, RunRecord, TrainingProgress, run_loggers
 from lit_pref.errors import UserError
 
 # Classes are found in YAML by their bare name once they are imported: that is what the imports above are for.
@@ -71,7 +72,7 @@ class TrainingCLI(LightningCLI):
 
 def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | None) -> list[Callback]:
     """What every run has unless the configuration brings its own of the kind."""
-    defaults: list[Callback] = [RichProgressBar(leave=True), FiniteLoss(), RunRecord()]
+    defaults: list[Callback] = [TrainingProgress(), FiniteLoss(), RunRecord()]
     if checkpoints is not False:
         defaults.append(
             ModelCheckpoint(
@@ -96,6 +97,8 @@ def run_folder(runs: Path, stem: str, name: str | None, seed: Any, resumed: Path
 def run_trainer(arguments: list[str]) -> None:
     """Parse `fit --config ...` and the like, and run it."""
     command = arguments[0]
+    # LightningCLI wants its arguments from the command line; a caller in Python gets the same.
+    sys.argv = ["lit-pref", *arguments]
     TrainingCLI(
         LightningModule,
         LightningDataModule,
@@ -108,7 +111,6 @@ def run_trainer(arguments: list[str]) -> None:
         parser_kwargs={command: {"description": f"lit-pref {command}"}, "prog": "lit-pref"},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        args=arguments,
     )
 
 

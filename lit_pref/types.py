@@ -1,4 +1,4 @@
-"""The nouns of the kit: text records, token trees, batches, log-probs, verdicts, and the protocols between layers.
+"""The nouns of the kit: text records, token trees, batches, log-probs, verdicts, and the interfaces between layers.
 
 Shape legend, used everywhere; a tensor's name ends in its shape (`logps_K`):
     B rows of a batch      T tokens of a row      N scored (completion) tokens of a batch
@@ -8,10 +8,11 @@ Text records are frozen. Batches are named tuples of tensors, so that every Ligh
 A mask is named for what True means. Nothing here knows a tokenizer, a model or a file.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -139,31 +140,33 @@ class Verdict:
         return self.outcome is Outcome.PASSED
 
 
-class Sandbox(Protocol):
+class Sandbox(ABC):
     """Runs untrusted programs."""
 
+    @abstractmethod
     def run(self, programs: Sequence[Program]) -> list[Verdict]:
         """One verdict a program, in order; equal for any concurrency."""
-        ...
 
 
-@runtime_checkable
-class Task(Protocol):
+class Task(ABC):
     """Problems, and the grading of completions."""
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[str]
 
+    @abstractmethod
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
         """`count` distinct problems of a split; a pure function of its arguments and the task's own settings."""
-        ...
 
+    @abstractmethod
     def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
         """One verdict for each problem and its completion's text (what follows the prompt)."""
-        ...
+
+    def demonstrations(self, split: Split, count: int, seed: int) -> list[Demonstration]:
+        """The problems of the same arguments with completions to imitate; their references unless a task differs."""
+        return [Demonstration(problem.prompt, problem.reference) for problem in self.problems(split, count, seed)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
 class Sampling:
     """How completions are drawn. temperature 0 is greedy; top_p 1 keeps the whole distribution."""
 
@@ -180,12 +183,12 @@ class Sampling:
             raise ValueError(f"max_new_tokens must be >= 1, got {self.max_new_tokens}")
 
 
-class Generator(Protocol):
+class Generator(ABC):
     """Prompts to completions."""
 
-    def generate(self, prompts: Sequence[str], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
+    @abstractmethod
+    def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """`samples` completions for each prompt, in order; seeded."""
-        ...
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

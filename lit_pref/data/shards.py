@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from lit_pref.errors import UserError
 
-JsonValue: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]
+JsonValue: TypeAlias = Union[bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"], None]  # noqa: UP007 (recursive)
 
 MANIFEST = "manifest.json"
 SHARDS = "part-*.parquet"
@@ -178,7 +178,7 @@ class ShardWriter:
         write_parquet(self.path(index), rows, self.schema, counts or {})
 
     def finish(self, total: int) -> dict[str, JsonValue]:
-        """Declare the work complete with `total` shards: the manifest gets rows and summed counts, and is written last."""
+        """Declare the work complete: the manifest, with the rows and the summed counts, is written last."""
         if self.done() != list(range(total)):
             raise ValueError(f"{self.folder}: expected shards 0 to {total - 1}, got {self.done()}")
         counts: Counter[str] = Counter()

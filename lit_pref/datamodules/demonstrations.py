@@ -1,19 +1,11 @@
 """Demonstrations for supervised finetuning: drawn from a task, or read from files and data sets."""
 
-from typing import Protocol
-
 from lit_pref.data.formats import read_demonstrations
 from lit_pref.data.loading import TreeCollate, TreeDataset
 from lit_pref.data.tokenize import LengthLimits, fingerprint, tokenize_demonstrations
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Demonstration, Split
-
-
-class DemonstrationTask(Protocol):
-    """A task that can show how its problems are solved."""
-
-    def demonstrations(self, split: Split, count: int, seed: int) -> list[Demonstration]: ...
+from lit_pref.types import Demonstration, Split, Task
 
 
 class DemonstrationsDataModule(_TreeDataModule):
@@ -27,7 +19,7 @@ class DemonstrationsDataModule(_TreeDataModule):
 
     def __init__(
         self,
-        task: DemonstrationTask | None = None,
+        task: Task | None = None,
         train: str | None = None,
         validation: str | None = None,
         train_size: int = 20_000,

@@ -4,7 +4,6 @@
 (SFT on passing samples, RFT) on the very same samples. Both sample once and find the result again in later runs.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,10 @@ class _ExecutionDataModule(_TreeDataModule):
             raise ValueError(f"samples must be >= 2 to hold a passing and a failing one, got {samples}")
         self.task = task if task is not None else CodeTask()
         self.draw = SampleSettings(samples, sampling, self.seed)
-        self.splits: dict[Stage, tuple[Split, int]] = {"train": ("train", problems), "eval": (held_out, held_out_problems)}
+        self.splits: dict[Stage, tuple[Split, int]] = {
+            "train": ("train", problems),
+            "eval": (held_out, held_out_problems),
+        }
         self.sampler = sampler
         self.cache_folder = cache_folder or default_cache_folder()
         self.counts: dict[str, dict[str, int]] = {}
@@ -60,8 +62,8 @@ class _ExecutionDataModule(_TreeDataModule):
         made = execution_pairs(self._graded(stage), self.seed)
         if not made.pairs:
             raise UserError(
-                f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or temperature, "
-                f"or take a policy that solves some of them"
+                f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or "
+                "temperature, or take a policy that solves some of them"
             )
         tokenized = tokenize_pairs(made.pairs, self.consumer.tokenizer, LengthLimits())
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
@@ -78,7 +80,7 @@ class _ExecutionDataModule(_TreeDataModule):
         model, tokenizer = self.consumer.model, self.consumer.tokenizer
         if self.sampler is not None:
             model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
-        model = model.to(self.trainer.strategy.root_device)
+        model = model.to(self.device)
         return graded_samples(
             self.cache_folder,
             self.task,

@@ -3,6 +3,7 @@
 import os
 from typing import Any, Literal, Protocol
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -46,6 +47,12 @@ class _TreeDataModule(LightningDataModule):
         if self.trainer is None or self.trainer.lightning_module is None:
             raise RuntimeError(f"{type(self).__name__} tokenizes with its module's tokenizer: run it through a Trainer")
         return self.trainer.lightning_module  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module will train: what a data module computes with it is computed there."""
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader("train", shuffle=True)

@@ -17,6 +17,11 @@ class HeldOutPairs(Evaluation):
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
         loader = module.trainer.datamodule.ordered_loader("eval")
         policy: PairLogps = module.score_all(loader)
+        figures = {
+            "pair_accuracy": (policy.chosen > policy.rejected).float(),
+            "logps/chosen": policy.chosen,
+            "logps/rejected": policy.rejected,
+        }
         against_reference = module.reference_figures("eval", policy)
         figures |= {name: value for name, value in against_reference.items() if name == "budget/over"}
         return {name: value.float().cpu() for name, value in figures.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_pref.types import Completion, Sampling, Text
+from lit_pref.types import Completion, Generator, Sampling, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,8 @@ class _Prompts(NamedTuple):
 
 
 @dataclass
-class LocalGenerator:
-    """Samples from `model`; satisfies `lit_pref.types.Generator`.
+class LocalGenerator(Generator):
+    """Samples from `model`.
 
     encode: a prompt's tokens; the same function that training tokenizes prompts with.
     batch_size: sequences decoded side by side.

@@ -6,6 +6,7 @@ can stand in their place.
 
 import math
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -27,13 +28,13 @@ class _WholeRunSchedule(LRScheduler):
             group["lr"] = rate
         self._last_lr = self.get_lr()
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         factor = self.factor(min(self.last_epoch, self.total_steps), self.total_steps) if self.total_steps else 1.0
         return [base * factor for base in self.base_lrs]
 
 
 class WarmupCosine(_WholeRunSchedule):
-    """Linear warm-up over the first share `warmup` of the steps, then half a cosine down to `floor` of the base rate."""
+    """Linear warm-up over the share `warmup` of the steps, then half a cosine down to `floor` of the base rate."""
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.1, floor: float = 0.0) -> None:
         _check_share("warmup", warmup)

@@ -44,6 +44,11 @@ class _PooledSandbox:
             verdicts[index] = judge(programs[index], reply)
         return [verdict for verdict in verdicts if verdict is not None]
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that run now."""
+        return self._pool.pids
+
     def close(self) -> None:
         """End the workers. Also happens when the sandbox is collected or the interpreter exits."""
         self._pool.close()

@@ -8,7 +8,7 @@ Standard library only, and never imported by the package: a small interpreter fo
 """
 
 # pathlib would make every fork dearer
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH116, PTH118, PTH208
 
 import gc
 import json
@@ -105,8 +105,6 @@ class Worker:
             os.chdir(self.scratch)
             seconds = self.settings["cpu_seconds"]
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # an output beyond its limit kills
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             random.seed(0)  # equal programs, equal verdicts
             if self.lock is not None:
                 self.lock.apply()
@@ -173,7 +171,6 @@ def _isolate(source: int, sink: int, scratch_mb: int) -> None:
         os.close(source)
         os.close(sink)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 0xFF)
-    isolate.die_with_parent()
     isolate.build_root(scratch_mb)
 
 
@@ -184,6 +181,7 @@ def main() -> None:
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 ignores what has no handler, so no program can stop it
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # in programs: an output beyond its limit kills
     for name in PRELOADED.split():
         __import__(name)
     try:
@@ -191,6 +189,8 @@ def main() -> None:
             _isolate(source, sink, settings["scratch_mb"])
         os.environ.clear()
         worker = Worker(settings)
+        if settings["isolated"]:
+            isolate.die_with_parent()  # last: a change of credentials undoes it
     except (OSError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         _reply(sink, wire.REFUSED, payload=text.encode())

@@ -73,9 +73,7 @@ def grade_samples(
     task: Task, problems: Sequence[Problem], completions: Sequence[Sequence[Completion]]
 ) -> list[GradedSample]:
     """Grade every completion; equal texts of one problem are run once."""
-    distinct = {
-        (row, completion.text): None for row, several in enumerate(completions) for completion in several
-    }
+    distinct = {(row, completion.text): None for row, several in enumerate(completions) for completion in several}
     verdicts = task.grade([problems[row] for row, _ in distinct], [text for _, text in distinct])
     outcomes = {key: verdict.outcome for key, verdict in zip(distinct, verdicts, strict=True)}
     return [

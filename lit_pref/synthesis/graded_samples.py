@@ -33,7 +33,13 @@ _SHARD_PROBLEMS = 250
 
 
 def graded_samples(
-    root: Path, task: Task, problems: Sequence[Problem], generator: Generator, draw: SampleSettings, policy: str, name: str
+    root: Path,
+    task: Task,
+    problems: Sequence[Problem],
+    generator: Generator,
+    draw: SampleSettings,
+    policy: str,
+    name: str,
 ) -> list[GradedSample]:
     """Samples of the problems, graded; from the disk where they were made before, else made shard by shard.
 
@@ -83,4 +89,4 @@ def _to_row(sample: GradedSample) -> dict[str, object]:
 
 def _from_row(row: dict[str, object]) -> GradedSample:
     completion = Completion(row["completion"], tuple(row["completion_ids"]), tuple(row["logps"]), row["finished"])  # type: ignore[arg-type]
-    return GradedSample(str(row["problem_id"]), str(row["prompt"]), completion, Outcome(row["outcome"]))
+    return GradedSample(str(row["problem_id"]), str(row["prompt"]), completion, Outcome(str(row["outcome"])))

@@ -12,14 +12,14 @@ from lit_pref.sandbox import NamespaceSandbox
 from lit_pref.tasks.code_bugs import insert_bug
 from lit_pref.tasks.code_cases import make_cases
 from lit_pref.tasks.code_grammar import Draft, draw_draft
-from lit_pref.types import Demonstration, Problem, Program, Sandbox, Split, Verdict
+from lit_pref.types import Demonstration, Problem, Program, Sandbox, Split, Task, Verdict
 
 _TEST_PERCENT = 15  # of compositions
 _VALIDATION_PERCENT = 10  # of the problems of the other compositions
 _MAX_MISSES = 200_000  # draws in a row without a new problem: the split is used up
 
 
-class CodeTask:
+class CodeTask(Task):
     """Problems whose completions are the indented body of `solve`.
 
     sandbox: runs the graded programs; by default a `NamespaceSandbox`, opened at the first grading.
@@ -32,9 +32,7 @@ class CodeTask:
         self._sandbox = sandbox
         self.bug_rate = bug_rate
 
-    @property
-    def name(self) -> str:
-        return "code"
+    name = "code"
 
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
         """`count` problems with distinct prompts; with a larger count the same ones come first.

@@ -1,6 +1,5 @@
 """The callback on a linear model whose weight is the figure, so that what is measured when is plain."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,11 @@ from torch.utils.data import DataLoader
 from lit_pref.callbacks import BeforeAfter, MetricsCSV
 from lit_pref.evaluation.base import Evaluation
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*`?isinstance.treespec.*")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found 1 module.* in eval mode at the start of training.*",
+)
 
 
 class Module(LightningModule):
@@ -117,6 +120,10 @@ def test_logs_the_means(tmp_path: Path):
     assert [(r["step"], float(r["after/pass@1"])) for r in rows if r["after/pass@1"]] == [("3", 2.5)]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:You're resuming from a checkpoint that ended before the epoch ended.*",
+    "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
+)
 def test_a_resumed_run_compares_with_the_start_of_the_first(tmp_path: Path):
     checkpoint = ModelCheckpoint(tmp_path, filename="last", every_n_train_steps=1)
     trainer_for(tmp_path, [BeforeAfter([WeightOfItems()]), checkpoint]).fit(Module(), loader())
@@ -125,10 +132,7 @@ def test_a_resumed_run_compares_with_the_start_of_the_first(tmp_path: Path):
     evaluation = WeightOfItems()
     resumed = BeforeAfter([evaluation])
     trainer = trainer_for(tmp_path, [resumed], steps=4)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-        warnings.filterwarnings("ignore", message=".*mid-epoch.*")
-        trainer.fit(Module(), loader(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    trainer.fit(Module(), loader(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert evaluation.calls == 1
     torch.testing.assert_close(resumed.before["weight"], 2 + torch.arange(5.0))
     torch.testing.assert_close(resumed.after["weight"], 0 + torch.arange(5.0))  # the fourth step: 2 − 4 · 0.5

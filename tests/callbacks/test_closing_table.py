@@ -1,5 +1,7 @@
 """Rows are derived by hand from a few items; the rendered text is read as a user would."""
 
+import io
+
 import pytest
 import torch
 from rich.console import Console
@@ -9,7 +11,7 @@ from lit_pref.callbacks.closing_table import changes, closing_table, falls
 
 
 def rendered(before: dict[str, Tensor], after: dict[str, Tensor], width: int) -> list[str]:
-    console = Console(record=True, width=width, quiet=True)
+    console = Console(record=True, width=width, file=io.StringIO())
     console.print(closing_table(before, after, width))
     return console.export_text().splitlines()
 
@@ -74,7 +76,7 @@ def test_a_usual_run_takes_one_line_a_figure(width: int):
     noise = torch.linspace(-5, 5, 500)
     before = {"pass@1": solved(634, 1000), "pair_accuracy": solved(275, 500), "logps/chosen": -20 + noise}
     before |= {"logps/rejected": -22 + noise}
-    after = {"pass@1": solved(700, 1000), "pair_accuracy": solved(450, 500), "logps/chosen": -22 + noise}
+    after = {"pass@1": solved(700, 1000), "pair_accuracy": solved(450, 500), "logps/chosen": -22 + 1.5 * noise}
     after |= {"logps/rejected": -40 + 2 * noise, "budget/over": solved(65, 500)}
     lines = rendered(before, after, width)
     assert all(len(line.rstrip()) <= width for line in lines)
@@ -88,7 +90,7 @@ def test_a_usual_run_takes_one_line_a_figure(width: int):
 
 
 def test_a_narrow_console_gets_each_interval_below_its_mean():
-    lines = rendered({"pass@1": solved(63, 100)}, {"pass@1": solved(70, 100)}, width=40)
+    lines = rendered({"pass@1": solved(63, 100)}, {"pass@1": solved(70, 100)}, width=50)
     top = row(lines, "pass@1")
     below = lines[lines.index(top) + 1]
     assert top.split() == ["pass@1", "63.0%", "70.0%", "+7.0%"]

@@ -201,3 +201,10 @@ def test_an_attention_that_takes_no_mask_is_refused_by_name():
     model = random_model("llama", {})
     model.config._attn_implementation = "flash_attention_2"
     assert "flash_attention_2" in (sharing_obstacle(model) or "")
+
+
+def test_a_model_that_misnames_its_backbone_is_refused(monkeypatch: pytest.MonkeyPatch):
+    model = random_model("llama", {})
+    monkeypatch.setattr(type(model), "base_model_prefix", "language_model")  # as Llama 4's text model has it
+    with pytest.raises(UserError, match="LlamaForCausalLM does not name its backbone"):
+        predictor_hidden_states(model, LAYOUTS["repeated"])

@@ -1,0 +1,152 @@
+"""Rows of one JSON Lines, JSON, CSV or Parquet file, each with its line or number, counted from 1.
+
+Memory does not grow with the file, except for a `.json` file that is one list. A row that cannot be read is yielded
+as its error, so that the caller may skip it. Not covered: globs, folders and hub data sets (`sources.py`).
+"""
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lit_pref.data.rows import Row, RowError
+from lit_pref.errors import UserError
+
+
+def file_rows(path: Path) -> Iterator[Row | RowError]:
+    empty = True
+    try:
+        for row in _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path):
+            empty = False
+            yield row
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as {path.suffix}: {error}") from error
+    if empty:
+        raise UserError(f"{path}: holds no row: expected at least one; was what wrote it interrupted?")
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        number = 0
+        for batch in file.iter_batches(batch_size=256):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{path} row {number}", values)
+
+
+def text_suffix(path: Path) -> str:
+    """`.jsonl` of `pairs.jsonl` and of `pairs.jsonl.gz`."""
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _text_rows(path: Path) -> Iterator[Row | RowError]:
+    with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as stream:
+        yield from TEXT_READERS[text_suffix(path)](path, stream)
+
+
+def _json_line_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
+    for number, line in enumerate(stream, start=1):
+        if not line.isspace():
+            # Windows editors put a byte order mark before the first line.
+            yield _json_row(f"{path}:{number}", line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+
+
+def _json_row(location: str, line: bytes) -> Row | RowError:
+    try:
+        text = line.decode("utf-8")
+        value = json.loads(text)
+    except UnicodeDecodeError as error:
+        return _not_utf8(location, f"byte {error.start + 1} is 0x{line[error.start]:02x}")
+    except json.JSONDecodeError as error:
+        return RowError(
+            "broken JSON",
+            f"{location}: broken JSON at column {error.colno}: {error.msg}; there stands "
+            f"{_excerpt(text, error.pos)!r}; expected one whole object on each line",
+        )
+    except (RecursionError, ValueError) as error:  # nested too deeply, or an integer of thousands of digits
+        return RowError("broken JSON", f"{location}: JSON that cannot be read: {error}")
+    return _as_row(location, value)
+
+
+def _as_row(location: str, value: object) -> Row | RowError:
+    if isinstance(value, dict):
+        return Row(location, value)
+    return RowError(
+        "not an object",
+        f'{location}: expected an object such as {{"prompt": …, "chosen": …, "rejected": …}}, got '
+        f"{type(value).__name__} {str(value)[:40]!r}",
+    )
+
+
+def _json_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
+    if stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        stream.seek(0)  # many name JSON Lines .json
+        yield from _json_line_rows(path, stream)
+        return
+    stream.seek(0)
+    text = ""
+    try:
+        text = stream.read().decode("utf-8-sig")
+        rows = json.loads(text) if text.strip() else []
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start + 1}; save it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{error.lineno}: broken JSON at column {error.colno}: {error.msg}; there stands "
+            f"{_excerpt(text, error.pos)!r}"
+        ) from error
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: expected a list of rows, or one object on each line, got {type(rows).__name__}")
+    for number, value in enumerate(rows, start=1):
+        yield _as_row(f"{path} row {number}", value)
+
+
+def _excerpt(text: str, position: int) -> str:
+    return text[max(0, position - 20) : position + 20]
+
+
+def _csv_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
+    csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 KiB; responses can be longer
+    # Undecodable bytes become lone surrogates, so that the row they stand in can be named and skipped.
+    lines = (line.decode("utf-8", "surrogateescape") for line in stream)
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.removeprefix("\ufeff") for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            raise UserError(f"{path}:1: column names must differ, got {', '.join(header)}")
+        start = reader.line_num + 1
+        for cells in reader:
+            location, start = f"{path}:{start}", reader.line_num + 1
+            if cells:
+                yield _csv_row(location, header, cells)
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: broken CSV: {error}; quotes inside a cell are doubled") from error
+
+
+def _csv_row(location: str, header: list[str], cells: list[str]) -> Row | RowError:
+    if len(cells) != len(header):
+        message = f"{location}: expected {len(header)} cells ({', '.join(header)}), got {len(cells)}"
+        return RowError("wrong number of cells", f"{message}; quote cells that hold commas")
+    broken = [name for name, cell in zip(header, cells, strict=True) if re.search("[\udc80-\udcff]", cell)]
+    if broken:
+        return _not_utf8(location, f'in column "{broken[0]}"')
+    return Row(location, dict(zip(header, cells, strict=True)))
+
+
+def _not_utf8(location: str, where: str) -> RowError:
+    return RowError("not UTF-8", f"{location}: not UTF-8 ({where}); save the file as UTF-8")
+
+
+TEXT_READERS: Mapping[str, Callable[[Path, IO[bytes]], Iterator[Row | RowError]]] = {
+    ".jsonl": _json_line_rows,
+    ".ndjson": _json_line_rows,
+    ".json": _json_rows,
+    ".csv": _csv_rows,
+}
