@@ -11,13 +11,12 @@ from lit_pref.models import export_model, load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
 
 
-def export(checkpoint: Path, output: Path, weights_only: bool = False) -> None:
+def export(checkpoint: Path, output: Path) -> None:
     """Write a checkpoint's model as a folder that opens in transformers.
 
     Args:
         checkpoint: a `.ckpt` file of a run.
         output: the folder to make; it must not exist or be empty.
-        weights_only: leave the tokenizer out, as the embedded models share one.
     """
     if not checkpoint.is_file():
         raise UserError(f"--checkpoint: no file {checkpoint}; a run keeps its checkpoints in runs/.../checkpoints/")
@@ -29,7 +28,7 @@ def export(checkpoint: Path, output: Path, weights_only: bool = False) -> None:
     prefix = "model."
     state = {name.removeprefix(prefix): x for name, x in content["state_dict"].items() if name.startswith(prefix)}
     model.load_state_dict(state)
-    export_model(model, None if weights_only else load_tokenizer(policy), output)
+    export_model(model, load_tokenizer(policy), output)
     print(f"wrote {output}; open it with AutoModelForCausalLM.from_pretrained({str(output)!r})")
 
 
@@ -49,8 +48,8 @@ def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: i
 
 
 def run_export(arguments: list[str]) -> None:
-    auto_cli(export, args=arguments, prog="lit-pref export")
+    auto_cli(export, args=arguments, as_positional=False, prog="lit-pref export")
 
 
 def run_tokenizer(arguments: list[str]) -> None:
-    auto_cli(tokenizer, args=arguments, prog="lit-pref tokenizer")
+    auto_cli(tokenizer, args=arguments, as_positional=False, prog="lit-pref tokenizer")

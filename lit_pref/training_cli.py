@@ -18,6 +18,7 @@ import lit_pref.losses
 import lit_pref.modules
 import lit_pref.tasks
 from lit_pref.callbacks import FiniteLoss, RunRecord, TrainingProgress, run_loggers
+from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
 
 # Classes are found in YAML by their bare name once they are imported: that is what the imports above are for.
@@ -28,7 +29,7 @@ class _Parser(LightningArgumentParser):
     """Says a mistake in one paragraph and exits with 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(_readable(str(message)))
+        raise UserError(readable(str(message), NAMED))
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -50,6 +51,12 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--runs_folder", type=Path, default=Path("runs"), help="Where run folders are made.")
         parser.add_argument("--run_name", type=str, default=None, help="The run's folder; default: time and seed.")
         parser.add_argument("--project", type=str, default="lit_pref", help="The Weights & Biases project.")
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise UserError(readable(str(error), NAMED)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
@@ -105,15 +112,15 @@ def run_trainer(arguments: list[str]) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=_SaveConfig,
-        trainer_defaults={"log_every_n_steps": 10, "num_sanity_val_steps": 0, "use_distributed_sampler": False},
+        trainer_defaults={
+            "log_every_n_steps": 10,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+        },
         seed_everything_default=0,
         parser_class=_Parser,
         parser_kwargs={command: {"description": f"lit-pref {command}"}, "prog": "lit-pref"},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
     )
-
-
-def _readable(message: str) -> str:
-    """jsonargparse's message without its repetitions."""
-    return message

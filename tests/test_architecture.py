@@ -13,7 +13,7 @@ RANKS = [
     {"rewards", "synthesis"},
     {"modules", "datamodules", "evaluation"},
     {"callbacks", "reports"},
-    {"cli", "training_cli", "model_cli"},
+    {"cli", "training_cli", "model_cli", "cli_errors"},
 ]
 RANK_OF = {layer: rank for rank, layers in enumerate(RANKS) for layer in layers}
 # The nouns and the command's own files may see each other; folders of one rank may not.

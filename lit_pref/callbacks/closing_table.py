@@ -52,7 +52,7 @@ def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
 
     width: columns of text; where the rows do not fit, each interval stands below its mean.
     """
-    rows = [("", "before", "after", "difference")]
+    rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for change in [*changes(before, after), *falls(before, after)]:
         levels = [_text(interval, change.share, sign="") for interval in (change.before, change.after)]
         rows.append((change.name, *levels, _text(change.difference, change.share, sign="+")))

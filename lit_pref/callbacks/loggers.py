@@ -4,12 +4,10 @@ Nothing here ever asks a question. Not covered: uploading checkpoints, gradients
 validate, test and predict beyond what Lightning does with these.
 """
 
-import netrc
 import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -50,14 +48,16 @@ class RunWandbLogger(WandbLogger):
         super().__init__(
             name=name, save_dir=folder, project=project, id=_run_id(folder), mode=mode, settings=dict(_SETTINGS)
         )
+        # Lightning always passes it, and wandb always warns that it means nothing any more.
+        self._wandb_init.pop("anonymous", None)
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "Run":
         starts = self._experiment is None
         run: Run = super().experiment
-        if starts and run.url:
-            get_console().print(f"W&B: {run.url}", soft_wrap=True, highlight=False)
+        if starts and not self.offline:
+            get_console().print(f"W&B: {run.url}", soft_wrap=True, highlight=False, markup=False)
         return run
 
     @rank_zero_only
@@ -73,37 +73,24 @@ class RunWandbLogger(WandbLogger):
 
 
 def wandb_mode() -> str:
-    """`disabled` or `offline` where the user said so (environment or W&B settings), else `online` with a login only."""
-    chosen = os.environ.get("WANDB_MODE")
-    if chosen == "disabled":
-        return chosen
+    """`disabled` or `offline` where the user said so (environment or W&B settings), else `online` with a login only.
+
+    Raises UserError for a login of the wrong form.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return "disabled"
     import wandb  # about a second: not before a run needs it
 
-    settings = wandb.setup().settings
-    chosen = chosen or settings.mode
-    if chosen == "disabled":
-        return chosen
-    wanted = chosen not in ("offline", "dryrun")
-    return "online" if wanted and (settings.api_key or _has_credentials(settings.base_url)) else "offline"
-
-
-def _has_credentials(base_url: str) -> bool:
-    """Whether W&B would log in to the server without asking: from the environment or from netrc."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    given = os.environ.get("NETRC")
-    candidates = [Path(given).expanduser()] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        return False
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    mode = os.environ.get("WANDB_MODE") or settings.mode
+    if mode in ("disabled", "offline", "dryrun"):
+        return "disabled" if mode == "disabled" else "offline"
     try:
-        login = netrc.netrc(path).authenticators(urlsplit(base_url).netloc)
-    except netrc.NetrcParseError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: {error.msg}; expected netrc lines such as `machine api.wandb.ai login user "
-            "password KEY`. Mend it, or set WANDB_MODE=offline"
-        ) from error
-    return login is not None
+        # What wandb.init would find, from the environment, its settings or netrc; unverified, so without a network.
+        logged_in = wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError as error:
+        raise UserError(f"Weights & Biases: {error}. Mend the login, or set WANDB_MODE=offline or disabled") from error
+    return "online" if logged_in else "offline"
 
 
 @rank_zero_only

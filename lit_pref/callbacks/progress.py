@@ -29,3 +29,4 @@ class TrainingProgress(RichProgressBar):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().teardown(trainer, pl_module, "fit")
+        self.progress = None  # else it would be stopped again at teardown, which prints an empty line

@@ -1,30 +1,226 @@
-"""Text to token trees: the only file that sees a tokenizer.
+"""Text to token trees: with `encoding.py`, the only file of the data layer that sees a tokenizer.
 
 - Prompt and completion are tokenized apart and their tokens put together, as a model samples them: the completion's
-  first token never merges with the prompt's last. Tokenizers that put a space before every text (Llama 2) are kept
+  first token never merges with the prompt's last. A tokenizer that puts a space before every text (Llama 2) is kept
   from doing so before a completion.
 - Exactly one BOS, where the tokenizer or the chat template has one (trl#4481), and exactly one EOS at each
   completion's end. Tokens that were sampled (`chosen_ids`, …) are used as they are.
 - Conversations go through the chat template: the prompt's rendering ends with the generation prompt, a completion is
-  what its rendering adds. Where a template rewrites the generation prompt, the longest common tokens are the prompt.
+  what its own rendering adds. Where a template then rewrites the generation prompt, the tokens that all renderings
+  begin with are the prompt.
 
 Not covered: templates with tools or images; training on assistant turns before the last.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lit_pref.data.encoding import TextEncoder, TreeText
+from lit_pref.data.encoding import Ids, TextEncoder, rendering, text_encoder
+from lit_pref.data.lengths import LengthLimits, fit
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, PreferencePair, Text, TokenTree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_CHUNK = 2048  # records whose texts are tokenized in one call; encodings take kilobytes each
+_UNLIMITED = LengthLimits()
+_CHUNK = 2048  # records whose texts are tokenized in one call: the library's encodings take kilobytes each
+
+
+class TokenizedPairs(NamedTuple):
+    """Trees of two completions, chosen and rejected.
+
+    margins: one for each tree, or None where not every tree has one.
+    counts: `kept`, `dropped_…` and `truncated_…` records; `without_margin` where only some have a margin.
+    """
+
+    trees: list[TokenTree]
+    margins: list[float] | None
+    counts: dict[str, int]
+
+
+class TokenizedDemonstrations(NamedTuple):
+    """Trees of one completion, and counts as in `TokenizedPairs`."""
+
+    trees: list[TokenTree]
+    counts: dict[str, int]
+
+
+def tokenize_pairs(
+    pairs: Sequence[PreferencePair],
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits = _UNLIMITED,
+    append_eos: bool = True,
+) -> TokenizedPairs:
+    """Preference pairs to trees, in order, without those that the limits drop.
+
+    Raises UserError for a tokenizer that lacks an EOS or a chat template, and where the limits say "error".
+    """
+    records = [
+        _Record(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids)) for pair in pairs
+    ]
+    fitted = _fit_records("pair", records, tokenizer, limits, append_eos)
+    margins = [pairs[row].margin for row in fitted.rows]
+    known = [margin for margin in margins if margin is not None]
+    if known and len(known) < len(margins):
+        fitted.counts["without_margin"] = len(margins) - len(known)
+    complete = bool(known) and len(known) == len(margins)
+    return TokenizedPairs(fitted.trees, known if complete else None, dict(fitted.counts))
+
+
+def tokenize_demonstrations(
+    demonstrations: Sequence[Demonstration],
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits = _UNLIMITED,
+    append_eos: bool = True,
+) -> TokenizedDemonstrations:
+    """Demonstrations to trees, in order; otherwise as `tokenize_pairs`."""
+    records = [_Record(each.prompt, (each.completion,), (each.completion_ids,)) for each in demonstrations]
+    fitted = _fit_records("demonstration", records, tokenizer, limits, append_eos)
+    return TokenizedDemonstrations(fitted.trees, dict(fitted.counts))
+
+
+def tokenize_pair(
+    pair: PreferencePair,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits = _UNLIMITED,
+    append_eos: bool = True,
+) -> TokenTree:
+    """One pair; Raises UserError where `tokenize_pairs` would drop it."""
+    return _only(tokenize_pairs([pair], tokenizer, limits, append_eos).trees, "pair")
+
+
+def tokenize_demonstration(
+    demonstration: Demonstration,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits = _UNLIMITED,
+    append_eos: bool = True,
+) -> TokenTree:
+    """One demonstration; Raises UserError where `tokenize_demonstrations` would drop it."""
+    return _only(tokenize_demonstrations([demonstration], tokenizer, limits, append_eos).trees, "demonstration")
+
+
+def tokenize_prompt(prompt: Text, tokenizer: "PreTrainedTokenizerBase") -> Ids:
+    """A prompt to sample from: the same tokens that stand before a completion in training."""
+    encoder = text_encoder(tokenizer)
+    text = prompt if isinstance(prompt, str) else rendering(prompt, tokenizer, generation_prompt=True)
+    ids = encoder.prompts([text])[text]
+    if not ids:
+        raise UserError("the prompt has no token and the tokenizer no BOS: expected a prompt with text")
+    return ids
+
+
+def fingerprint(trees: Sequence[TokenTree]) -> str:
+    """32 hex digits that identify tokenized data: its ids, where each prompt and completion ends, and their order."""
+    digest = blake2b(digest_size=16)
+    for prompt, completions in trees:
+        lengths = [len(completions), len(prompt), *map(len, completions)]
+        flat = [*lengths, *prompt, *(token for ids in completions for token in ids)]
+        digest.update(np.asarray(flat, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+# --- records to trees -------------------------------------------------------------------------------------------------
+
+
+class _Record(NamedTuple):
+    prompt: Text
+    completions: tuple[Text, ...]
+    sampled: tuple[Ids | None, ...]
+
+
+class _Pending(NamedTuple):
+    """Text that is still to be tokenized, or tokens that are final."""
+
+    prompt: str | Ids
+    completions: tuple[str | Ids, ...]
+
+
+class _Fitted(NamedTuple):
+    trees: list[TokenTree]
+    rows: list[int]
+    counts: Counter[str]
+
+
+def _only(trees: list[TokenTree], kind: str) -> TokenTree:
+    if not trees:
+        raise UserError(f"the {kind} is longer than the limits allow, or its tokens are empty or equal on both sides")
+    return trees[0]
+
+
+def _fit_records(
+    kind: str,
+    records: Sequence[_Record],
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits,
+    append_eos: bool,
+) -> _Fitted:
+    if append_eos and tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
+    encoder = text_encoder(tokenizer)
+    fitted = _Fitted([], [], Counter(kept=0))
+    for row, tree in enumerate(_trees(kind, records, encoder, append_eos)):
+        try:
+            result = fit(tree, limits, len(encoder.start_ids))
+        except UserError as error:
+            raise UserError(f"{kind} {row + 1}: {error}") from error
+        fitted.counts.update(result.counted)
+        if result.tree is not None:
+            fitted.trees.append(result.tree)
+            fitted.rows.append(row)
+    return fitted
+
+
+def _trees(kind: str, records: Sequence[_Record], encoder: TextEncoder, append_eos: bool) -> Iterator[TokenTree]:
+    for start in range(0, len(records), _CHUNK):
+        chunk = records[start : start + _CHUNK]
+        pending = []
+        for row, record in enumerate(chunk, start=start + 1):
+            try:
+                pending.append(_pending(record, encoder, append_eos))
+            except UserError as error:
+                raise UserError(f"{kind} {row}: {error}") from error
+        prompts = encoder.prompts([each.prompt for each in pending if isinstance(each.prompt, str)])
+        texts = [text for each in pending for text in each.completions if isinstance(text, str)]
+        completions = encoder.completions(texts, append_eos)
+        for each in pending:
+            prompt = prompts[each.prompt] if isinstance(each.prompt, str) else each.prompt
+            yield TokenTree(prompt, tuple(completions[x] if isinstance(x, str) else x for x in each.completions))
+
+
+def _pending(record: _Record, encoder: TextEncoder, append_eos: bool) -> _Pending:
+    texts: list[str] = []
+    if isinstance(record.prompt, str):
+        texts = [completion for completion in record.completions if isinstance(completion, str)]
+        assert len(texts) == len(record.completions)  # formats makes all of a record text, or all conversations
+        return _Pending(record.prompt, _unless_sampled(texts, record))
+    tokenizer = encoder.tokenizer
+    prompt = rendering(record.prompt, tokenizer, generation_prompt=True)
+    for completion in record.completions:
+        assert not isinstance(completion, str)
+        whole = rendering((*record.prompt, *completion), tokenizer, generation_prompt=False)
+        texts.append(_until_eos(whole, tokenizer.eos_token) if append_eos else whole)
+    if all(text.startswith(prompt) for text in texts):
+        added = [text.removeprefix(prompt) for text in texts]
+        return _Pending(prompt, _unless_sampled(added, record))
+    if any(ids is not None for ids in record.sampled):
+        raise UserError("sampled tokens need a chat template that keeps its generation prompt before a response")
+    bare = rendering(record.prompt, tokenizer, generation_prompt=False)
+    if not all(text.startswith(bare) for text in texts):
+        raise UserError("the chat template rewrites the prompt's turns when a response follows, so nothing is shared")
+    beginning = encoder.shared_beginning(prompt, texts, append_eos)
+    return _Pending(beginning.ids, beginning.rest)
+
+
+def _unless_sampled(texts: Sequence[str], record: _Record) -> tuple[str | Ids, ...]:
+    return tuple(text if ids is None else ids for ids, text in zip(record.sampled, texts, strict=True))
+
+
+def _until_eos(text: str, eos: str) -> str:
+    """Templates end a turn with EOS and a newline; a model stops at its EOS."""
+    head, found, tail = text.rpartition(eos)
+    return head + found if found and not tail.strip() else text

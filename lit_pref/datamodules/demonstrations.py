@@ -1,8 +1,9 @@
 """Demonstrations for supervised finetuning: drawn from a task, or read from files and data sets."""
 
 from lit_pref.data.formats import read_demonstrations
+from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import TreeCollate, TreeDataset
-from lit_pref.data.tokenize import LengthLimits, fingerprint, tokenize_demonstrations
+from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Demonstration, Split, Task

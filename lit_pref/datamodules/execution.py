@@ -7,9 +7,10 @@
 from pathlib import Path
 from typing import Any
 
+from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
 from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.tokenize import LengthLimits, fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
+from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator

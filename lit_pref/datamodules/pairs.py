@@ -7,10 +7,11 @@ import random
 from pathlib import Path
 
 from lit_pref.data.formats import PairKeys, PairsRead, read_pairs
+from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import PairCollate, TreeDataset
 from lit_pref.data.shards import write_json
 from lit_pref.data.sources import OnBadRow
-from lit_pref.data.tokenize import LengthLimits, fingerprint, tokenize_pairs
+from lit_pref.data.tokenize import fingerprint, tokenize_pairs
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.types import PreferencePair

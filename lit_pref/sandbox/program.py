@@ -16,7 +16,6 @@ Standard library only: the sandbox's worker script imports this file by its own 
 """
 
 import _thread
-import functools
 import gc
 import operator
 import os
@@ -99,20 +98,8 @@ def _compile(source: str) -> types.CodeType | None:
     return None
 
 
-def _steps(
-    code: types.CodeType, names: dict[str, object], last: tuple[object, object, object], sentinel: object
-) -> tuple[Iterator[object]]:
-    """`list`'s argument: announce the source, execute it, take the last step; each only if the one before returned."""
-    function, first, second = last
-    functions, firsts = (os.write, exec, function), (CHANNEL, code, first)
-    return (map(operator.call, functions, firsts, (b"B\n", names, second, sentinel)),)  # type: ignore[arg-type]
-
-
 def run_program(source: str, calls: list[str], proof: list[bytes], max_result_bytes: int) -> None:
     """Run the source, then evaluate the calls or, where there are none, write the proof; returns when that is over.
-
-    The source runs in a thread whose bottom is C code: `exec`, and only where that returned, the next step. No
-    Python frame lies beneath the program, and what the steps hold is hidden from the garbage collector's lists.
 
     proof: holds the proof line, and is emptied before the program starts.
     """
@@ -121,18 +108,32 @@ def run_program(source: str, calls: list[str], proof: list[bytes], max_result_by
         return
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
-    names = module.__dict__
+    if not calls:
+        _run_to_proof(code, module.__dict__, proof)
+        return
+    proof.clear()
+    try:
+        os.write(CHANNEL, b"B\n")
+        exec(code, module.__dict__)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
+        os.write(CHANNEL, _describe(error, error.__traceback__))
+    else:
+        _evaluate(max_result_bytes, calls, module.__dict__)
+
+
+def _run_to_proof(code: types.CodeType, names: dict[str, object], proof: list[bytes]) -> None:
+    """Run a program that nobody checks but itself, so that the proof is written only if it got to its end.
+
+    It runs in a thread whose bottom is C code: `exec`, and only where that returned, the writing. No Python frame
+    lies beneath the program, and what the thread was given is hidden from the garbage collector's lists.
+    """
     sys.unraisablehook = _report_uncaught
     over: SimpleQueue[object] = SimpleQueue()
     sentinel: set[object] = set()  # dies with the thread's arguments, however the thread ends
     watch = weakref.ref(sentinel, over.put)
-    # The last step and its two arguments. The proof is never a variable: the program's thread can see this frame
-    # (sys._current_frames), but not what `arguments` held before it was emptied.
-    if calls:
-        evaluate = functools.partial(_evaluate, max_result_bytes)
-        arguments = [_steps(code, names, (evaluate, calls, names), sentinel)]
-    else:
-        arguments = [_steps(code, names, (os.write, CHANNEL, proof[0]), sentinel)]
+    # The proof is never a variable: the program's thread can see this frame (sys._current_frames), but not what
+    # `arguments` held before it was emptied.
+    arguments = [_steps(code, names, proof[0], sentinel)]
     proof.clear()
     del sentinel, code
     gc.freeze()  # hides the arguments from gc.get_objects and gc.get_referrers ...
@@ -141,3 +142,9 @@ def run_program(source: str, calls: list[str], proof: list[bytes], max_result_by
     _thread.start_new_thread(list, arguments.pop())
     over.get()
     del watch
+
+
+def _steps(code: types.CodeType, names: dict[str, object], proof: bytes, sentinel: object) -> tuple[Iterator[object]]:
+    """`list`'s argument: announce the source, execute it, write the proof; each only if the one before returned."""
+    functions, firsts, seconds = (os.write, exec, os.write), (CHANNEL, code, CHANNEL), (b"B\n", names, proof, sentinel)
+    return (map(operator.call, functions, firsts, seconds),)  # type: ignore[arg-type]

@@ -7,8 +7,10 @@ Not covered: third-party packages inside, several processes a program, expected 
 """
 
 import os
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -17,7 +19,7 @@ from lit_pref.errors import SandboxUnavailableError
 from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.sandbox.selftest import first_leak
 from lit_pref.sandbox.verdict import encode_request, flaw, judge
-from lit_pref.types import Program, Verdict
+from lit_pref.types import Program, Sandbox, Verdict
 
 MAX_DEFAULT_WORKERS = 4
 MIN_MEMORY_MB = 64  # an interpreter with its libraries maps about 30
@@ -30,7 +32,7 @@ _MEND = (
 )
 
 
-class _PooledSandbox:
+class _PooledSandbox(Sandbox):
     """Programs to verdicts over a pool of workers."""
 
     _pool: WorkerPool
@@ -114,12 +116,14 @@ class UnsafeSubprocessSandbox(_PooledSandbox):
         output_kb: int = 1024,
     ) -> None:
         limits = _checked_limits(timeout, cpu_seconds, memory_mb, output_kb)
-        self._folder = tempfile.TemporaryDirectory(prefix="lit_pref_unsafe_", ignore_cleanup_errors=True)
-        self._pool = WorkerPool({"isolated": False} | limits, _checked_workers(workers), timeout, self._folder.name)
+        count = _checked_workers(workers)
+        folder = tempfile.mkdtemp(prefix="lit_pref_unsafe_")
+        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._pool = WorkerPool({"isolated": False} | limits, count, timeout, folder)
 
     def close(self) -> None:
         super().close()
-        self._folder.cleanup()
+        self._remove_folder()
 
 
 def open_sandbox(

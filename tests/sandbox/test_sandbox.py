@@ -223,7 +223,8 @@ def test_bombs_are_contained(sandbox, bomb):
 
 def test_scratch_is_writable_and_fresh_for_each_program():
     with NamespaceSandbox(workers=1) as one:
-        dirty = "import os\nopen('left', 'w').write('x')\nos.makedirs('a/' * 200)\ntry: os.chmod('.', 0)\nexcept OSError: pass"
+        dirty = "import os\nopen('left', 'w').write('x')\nos.makedirs('a/' * 200)\n"
+        dirty += "try: os.chmod('.', 0)\nexcept OSError: pass"  # without root, scratch belongs to the program's user
         look = Program("import os", (Case("os.listdir()", "[]"), Case("open('mine', 'w').write('abc')", "3")))
         assert [v.outcome for v in one.run([Program(dirty), look, look])] == [Outcome.PASSED] * 3
         full = "f = open('big', 'wb')\nfor _ in range(100):\n    open(str(_), 'wb').write(b'x' * 1_000_000)"
@@ -321,14 +322,17 @@ def test_close_leaves_no_process():
         two.run([Program("")])
 
 
-def test_a_sandbox_that_nobody_closed_ends_with_the_interpreter():
+def test_a_sandbox_that_nobody_closed_ends_with_the_interpreter(tmp_path):
     code = (
-        "from lit_pref.sandbox import NamespaceSandbox\n"
-        "s = NamespaceSandbox(workers=1)\nprint(s.worker_pids[0], flush=True)\n"
+        "from lit_pref.sandbox import open_sandbox\n"
+        "both = [open_sandbox(unsafe, workers=1) for unsafe in (False, True)]\n"
+        "print(*[one.worker_pids[0] for one in both], flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    command, environment = [sys.executable, "-W", "error", "-c", code], os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
-    assert not Path(f"/proc/{done.stdout.strip()}").exists()
+    assert [pid for pid in done.stdout.split() if Path(f"/proc/{pid}").exists()] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- refusal and the unsafe option ------------------------------------------------------------------------------------

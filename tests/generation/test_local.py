@@ -1,0 +1,157 @@
+"""Sampling: its log-probs are the model's, its draws follow the distribution, and shared prefixes change nothing."""
+
+import math
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_pref.generation import LocalGenerator
+from lit_pref.generation.local import _draw
+from lit_pref.types import Sampling
+
+WORDS = ["<eos>", "<pad>", *(f"w{i}" for i in range(14))]
+PROMPTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9", "w2 w3"]
+
+
+def encode(prompt, tokenizer):
+    return tokenizer(prompt)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.6,  # far from uniform, so that a wrong mask or position would show
+        eos_token_id=0,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def plain_logps(model, prompt, completion):
+    """Log-prob of each completion token by one forward pass over the whole sequence."""
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0]
+    scored = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+    return scored.gather(-1, torch.tensor(completion)[:, None]).squeeze(-1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1024])  # 1024: prompts of unlike length are padded into one batch
+def test_kept_log_probs_are_those_of_a_plain_forward_pass(model, tokenizer, batch_size):
+    generator = LocalGenerator(model, tokenizer, encode, batch_size)
+    completions = generator.generate(PROMPTS, 6, Sampling(max_new_tokens=8), seed=1)
+    for prompt, several in zip(PROMPTS, completions, strict=True):
+        assert len(several) == 6
+        for completion in several:
+            with torch.no_grad():
+                expected = plain_logps(model, encode(prompt, tokenizer), list(completion.token_ids))
+            torch.testing.assert_close(torch.tensor(completion.logps), expected, atol=1e-5, rtol=0)
+
+
+def test_greedy_takes_the_likeliest_token_at_every_step(model, tokenizer):
+    generator = LocalGenerator(model, tokenizer, encode)
+    for prompt, (completion, copy) in zip(
+        PROMPTS, generator.generate(PROMPTS, 2, Sampling(temperature=0, max_new_tokens=8), seed=0), strict=True
+    ):
+        ids = encode(prompt, tokenizer)
+        with torch.no_grad():
+            for token in completion.token_ids:
+                assert token == model(torch.tensor([ids])).logits[0, -1].argmax().item()
+                ids = [*ids, token]
+        assert copy == completion
+
+
+def test_completions_end_with_eos_or_at_the_limit(model, tokenizer):
+    completions = LocalGenerator(model, tokenizer, encode).generate(PROMPTS, 16, Sampling(max_new_tokens=5), seed=3)
+    flat = [completion for several in completions for completion in several]
+    assert any(c.finished for c in flat) and any(not c.finished for c in flat)
+    for completion in flat:
+        assert completion.finished == (completion.token_ids[-1] == 0)
+        assert 0 not in completion.token_ids[:-1]
+        assert completion.finished or len(completion.token_ids) == 5
+        assert "<eos>" not in completion.text
+        assert len(completion.text.split()) == sum(token > 1 for token in completion.token_ids)  # 0, 1 are special
+
+
+def test_samples_of_a_prompt_follow_its_distribution(model, tokenizer):
+    # Two tokens deep, so that samples share a prefix and then part: the joint frequency of each first and second token
+    # stays within 5 standard deviations of its probability.
+    count = 4000
+    (several,) = LocalGenerator(model, tokenizer, encode, count).generate(
+        ["w1 w2 w3"], count, Sampling(max_new_tokens=2), seed=0
+    )
+    prompt = encode("w1 w2 w3", tokenizer)
+    with torch.no_grad():
+        first = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        for a in range(1, len(WORDS)):
+            second = model(torch.tensor([[*prompt, a]])).logits[0, -1].softmax(-1)
+            for b in range(len(WORDS)):
+                p = (first[a] * second[b]).item()
+                seen = sum(c.token_ids == (a, b) for c in several) / count
+                assert abs(seen - p) <= 5 * math.sqrt(p * (1 - p) / count) + 1 / count
+
+
+def test_the_seed_decides(model, tokenizer):
+    generator = LocalGenerator(model, tokenizer, encode)
+    first, again, other = (generator.generate(PROMPTS, 4, Sampling(max_new_tokens=6), seed) for seed in (7, 7, 8))
+    assert first == again
+    assert first != other
+
+
+def test_temperature_and_top_p_shape_the_draws():
+    # p = (0.5, 0.3, 0.2): top_p 0.7 keeps the first two (0.5 < 0.7 is reached only by the second), as 5/8 and 3/8.
+    logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    draws = torch.Generator().manual_seed(0)
+    row = torch.zeros(8000, dtype=torch.long)
+    token = _draw(logits, row, Sampling(top_p=0.7), draws)
+    assert token.max() == 1
+    assert abs((token == 0).double().mean().item() - 5 / 8) < 5 * math.sqrt(5 / 8 * 3 / 8 / 8000)
+    # temperature 1/2 squares: 25 : 9 : 4
+    token = _draw(logits, row, Sampling(temperature=0.5), draws)
+    assert abs((token == 0).double().mean().item() - 25 / 38) < 5 * math.sqrt(25 / 38 * 13 / 38 / 8000)
+
+
+def test_a_token_without_probability_is_never_drawn():
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf], [0.0, -math.inf, -math.inf]])
+    row = torch.tensor([0, 1] * 500)
+    token = _draw(logits, row, Sampling(), torch.Generator().manual_seed(0))
+    assert token.tolist() == [1, 0] * 500
+
+
+def test_the_model_keeps_its_mode_and_weights(model, tokenizer):
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    LocalGenerator(model, tokenizer, encode).generate(PROMPTS, 1, Sampling(max_new_tokens=2), seed=0)
+    assert model.training
+    model.eval()
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_progress_is_told(model, tokenizer):
+    seen = []
+    generator = LocalGenerator(
+        model, tokenizer, encode, batch_size=4, on_progress=lambda n, total: seen.append((n, total))
+    )
+    generator.generate(PROMPTS, 2, Sampling(max_new_tokens=2), seed=0)
+    assert seen == [(4, 8), (8, 8)]
+
+
+def test_bad_settings_are_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="samples must be >= 1, got 0"):
+        LocalGenerator(model, tokenizer, encode).generate(PROMPTS, 0, Sampling(), seed=0)
+    with pytest.raises(ValueError, match=r"temperature must be >= 0, got -1"):
+        Sampling(temperature=-1)
+    with pytest.raises(ValueError, match=r"top_p must be in \(0, 1\], got 0"):
+        Sampling(top_p=0)

@@ -1,0 +1,117 @@
+"""Intervals against tabled quantiles and sums done by hand."""
+
+import math
+
+import pytest
+import torch
+
+from lit_pref.metrics import Interval, across_seeds_interval, mean_interval, paired_difference_interval
+from lit_pref.metrics.intervals import student_t_quantile
+
+
+@pytest.mark.parametrize(
+    ("confidence", "degrees", "tabled"),
+    [
+        # The two-sided columns that every table of Student's t has.
+        (0.95, 1, 12.706),
+        (0.95, 2, 4.303),
+        (0.95, 4, 2.776),
+        (0.95, 30, 2.042),
+        (0.95, 120, 1.980),
+        (0.90, 5, 2.015),
+        (0.99, 3, 5.841),
+        (0.99, 10, 3.169),
+    ],
+)
+def test_student_quantiles_are_the_tabled_ones(confidence, degrees, tabled):
+    assert student_t_quantile(confidence, degrees) == pytest.approx(tabled, abs=5.1e-4)
+
+
+def test_closed_forms_of_one_and_two_degrees():
+    # One degree is Cauchy's, tan(π/2 · confidence); two: c · √(2 / (1 − c²)).
+    assert student_t_quantile(0.9, 1) == pytest.approx(math.tan(math.pi / 2 * 0.9), rel=1e-12)
+    assert student_t_quantile(0.9, 2) == pytest.approx(0.9 * math.sqrt(2 / (1 - 0.81)), rel=1e-12)
+
+
+def test_series_and_expansion_meet():
+    # The quantile falls smoothly: its steps on both sides of the change of method agree to a tenth.
+    steps = [student_t_quantile(0.95, degrees) - student_t_quantile(0.95, degrees + 1) for degrees in (199, 200, 201)]
+    assert min(steps) > 0
+    assert steps[1] == pytest.approx((steps[0] + steps[2]) / 2, rel=1e-3)
+
+
+def test_many_degrees_are_the_normal_distribution():
+    assert student_t_quantile(0.95, 10**9) == pytest.approx(1.959964, abs=1e-6)
+
+
+def test_shares_get_wilson_intervals():
+    # 8 of 10, z = 1.96: centre (0.8 + 3.8415/20) / 1.38415 = 0.71674, half width
+    # 1.96/1.38415 · √(0.16/10 + 3.8415/400) = 0.22659.
+    interval = mean_interval(torch.tensor([1.0] * 8 + [0.0] * 2))
+    assert interval == pytest.approx((0.8, 0.49015, 0.94333, 10), abs=1e-4)
+
+
+def test_wilson_solves_its_own_equation():
+    # Its bounds are the shares p whose own deviation z · √(p(1 − p)/n) reaches the observed share.
+    interval = mean_interval([1.0] * 3 + [0.0] * 17)
+    for bound in (interval.low, interval.high):
+        assert abs(interval.mean - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / 20), abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "mean"), [([0, 0, 0, 0], 0.0), ([1, 1, 1, 1], 1.0)])
+def test_wilson_is_not_zero_wide_when_all_are_alike(values, mean):
+    # None of 4: from 0 to z²/(n + z²) = 3.8415/7.8415 = 0.4899; all of 4: mirrored.
+    low, high = (0.0, 0.4899) if mean == 0 else (0.5101, 1.0)
+    assert mean_interval(values) == pytest.approx((mean, low, high, 4), abs=1e-4)
+
+
+def test_booleans_are_shares():
+    assert mean_interval(torch.tensor([True, False])) == mean_interval([1.0, 0.0])
+
+
+def test_other_values_get_student_intervals():
+    # 1..5: mean 3, variance 2.5, t with 4 degrees 2.7764: 2.7764 · √(2.5/5) = 1.9633.
+    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx((3.0, 1.0367, 4.9633, 5), abs=1e-4)
+
+
+def test_more_confidence_is_wider():
+    narrow, wide = (mean_interval([1.0, 2.0, 4.0], confidence) for confidence in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+
+
+def test_paired_differences_leave_out_what_items_have_in_common():
+    # Differences 1, 2, 3: mean 2, deviation 1, t with 2 degrees 4.3027: 4.3027/√3 = 2.4842. The items' own spread of
+    # 100 does not matter.
+    interval = paired_difference_interval([0.0, 100.0, 200.0], [1.0, 102.0, 203.0])
+    assert interval == pytest.approx((2.0, -0.4842, 4.4842, 3), abs=1e-4)
+
+
+def test_paired_shares_are_differences_and_no_shares():
+    # Differences 1, 0: mean 0.5, deviation √0.5, t with 1 degree 12.7062: 12.7062 · √0.5/√2 = 6.3531.
+    interval = paired_difference_interval(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
+    assert interval == pytest.approx((0.5, -5.8531, 6.8531, 2), abs=1e-4)
+
+
+def test_unpaired_items_are_refused():
+    with pytest.raises(ValueError, match="as many values after as before, got 2 and 3"):
+        paired_difference_interval([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_seeds_are_no_coin_tosses():
+    # Three seeds at 0, 1, 1: mean 2/3, variance 1/3, 4.3027 · √(1/9) = 1.4342, where Wilson would stay in [0, 1].
+    assert across_seeds_interval([0.0, 1.0, 1.0]) == pytest.approx((2 / 3, 2 / 3 - 1.4342, 2 / 3 + 1.4342, 3), abs=1e-4)
+
+
+def test_a_single_value_says_nothing_of_the_spread():
+    assert across_seeds_interval([0.7]) == Interval(0.7, -math.inf, math.inf, 1)
+
+
+def test_no_values_are_refused():
+    with pytest.raises(ValueError, match="at least one value, got none"):
+        mean_interval([])
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_probability(confidence):
+    with pytest.raises(ValueError, match=rf"confidence must be in \(0, 1\), got {confidence}"):
+        mean_interval([1.0, 0.0], confidence)
