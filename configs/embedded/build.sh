@@ -8,8 +8,8 @@ export OMP_NUM_THREADS=1 WANDB_MODE=disabled
 
 build() {  # CONFIG NAME
   "$bin/lit-pref" fit --config "configs/embedded/$1.yaml" --runs_folder "$runs" --run_name run
-  "$bin/lit-pref" export --checkpoint "$runs/$1/run/checkpoints/last.ckpt" --output "$runs/$2"
-  cp "$runs/$2/model.safetensors" "lit_pref/embedded/$2/model.safetensors"
+  "$bin/lit-pref" export --checkpoint "$runs/$1/run/checkpoints/last.ckpt" --output "$runs/models/$2"
+  cp "$runs/models/$2/model.safetensors" "lit_pref/embedded/$2/model.safetensors"
 }
 
 build coder coder &

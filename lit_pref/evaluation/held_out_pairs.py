@@ -1,10 +1,21 @@
 """Held-out preference pairs under the model as it is: which side is likelier, and how likely each is."""
 
+from typing import Any, Protocol, runtime_checkable
+
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.types import PairLogps
+
+
+@runtime_checkable
+class ScoresPairs(Protocol):
+    """What is asked of the module: the log-probs of all pairs of a loader, and figures against its reference."""
+
+    def score_all(self, loader: Any) -> PairLogps: ...
+
+    def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]: ...
 
 
 class HeldOutPairs(Evaluation):
@@ -15,8 +26,9 @@ class HeldOutPairs(Evaluation):
     """
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
-        loader = module.trainer.datamodule.ordered_loader("eval")
-        policy: PairLogps = module.score_all(loader)
+        if not isinstance(module, ScoresPairs):
+            raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
+        policy = module.score_all(module.trainer.datamodule.ordered_loader("eval"))  # type: ignore[attr-defined]
         figures = {
             "pair_accuracy": (policy.chosen > policy.rejected).float(),
             "logps/chosen": policy.chosen,

@@ -1,11 +1,10 @@
-"""torchmetrics.Metric shells over pure functions, and intervals of means."""
+"""Figures of preference pairs, and intervals of means: pure functions; Lightning averages what is logged."""
 
 from lit_pref.metrics.intervals import Interval, across_seeds_interval, mean_interval, paired_difference_interval
-from lit_pref.metrics.preference import PreferenceMetrics, preference_statistics
+from lit_pref.metrics.preference import preference_statistics
 
 __all__ = [
     "Interval",
-    "PreferenceMetrics",
     "across_seeds_interval",
     "mean_interval",
     "paired_difference_interval",

@@ -6,7 +6,6 @@ SimPO and IPO, whose loss compares means, the order of a pair may differ from th
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lit_pref.types import PairLogps
 
@@ -36,35 +35,3 @@ def preference_statistics(policy: PairLogps, reference: PairLogps | None, beta: 
         figures["budget/chosen_fall"] = start_chosen_P - chosen_P
         figures["budget/rejected_fall"] = start_rejected_P - rejected_P
     return figures
-
-
-class PreferenceMetrics(Metric):
-    """Means of `preference_statistics` over all pairs of a data set, however batches and ranks split them.
-
-    beta: the objective's. has_reference: whether updates bring reference log-probs, and with them `budget/*`.
-    """
-
-    full_state_update = False
-    sum_S: Tensor  # one sum for each figure
-    pairs: Tensor
-
-    def __init__(self, beta: float, has_reference: bool = True) -> None:
-        super().__init__()
-        self.beta, self.has_reference = beta, has_reference
-        nothing = PairLogps(*torch.zeros(4, 0))
-        self.names = tuple(preference_statistics(nothing, nothing if has_reference else None, beta))
-        self.add_state("sum_S", torch.zeros(len(self.names)), dist_reduce_fx="sum")
-        self.add_state("pairs", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, policy: PairLogps, reference: PairLogps | None) -> None:
-        if (reference is not None) != self.has_reference:
-            raise ValueError(
-                f"has_reference is {self.has_reference}, got {'no' if reference is None else 'a'} reference"
-            )
-        figures = preference_statistics(policy, reference, self.beta)
-        self.sum_S = self.sum_S + torch.stack([value_P.sum() for value_P in figures.values()])
-        self.pairs = self.pairs + len(policy.chosen)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The mean of each figure by name, scalars; NaN where no pair was seen."""
-        return dict(zip(self.names, self.sum_S / self.pairs, strict=True))

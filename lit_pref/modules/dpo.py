@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from lit_pref.data.reference_cache import ReferenceCache
-from lit_pref.losses import DPO, PairObjective, Regularizer
+from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import load_causal_lm, weights_fingerprint
 from lit_pref.modules.language_model import Layout, PairScores, _LanguageModule
@@ -36,8 +36,8 @@ class DPOModule(_LanguageModule):
 
     def __init__(
         self,
-        policy: str = "embedded:coder",
-        objective: PairObjective = DPO(beta=0.1),  # noqa: B008 - frozen
+        policy: str,
+        objective: PairObjective,
         regularizer: Regularizer | None = None,
         dropout: bool = False,
         layout: Layout = "auto",

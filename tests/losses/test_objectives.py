@@ -87,6 +87,7 @@ def test_simpo_compares_mean_log_probs():
 
 
 def test_simpo_does_not_look_at_a_reference():
+    assert not SimPO.needs_reference
     assert torch.equal(SimPO()(POLICY, REFERENCE), SimPO()(POLICY, None))
 
 
@@ -121,16 +122,15 @@ def test_pairs_do_not_see_each_other(objective):
     torch.manual_seed(0)
     policy, reference = (PairLogps(*-torch.rand(2, 5), *torch.full((2, 5), 3.0)) for _ in range(2))
     together_P = objective()(policy, reference)
-    alone_P = [objective()(PairLogps(*(x[i : i + 1] for x in policy)), PairLogps(*(x[i : i + 1] for x in reference)))
-               for i in range(5)]  # fmt: skip
+    rows = [[PairLogps(*(x[i : i + 1] for x in logps)) for logps in (policy, reference)] for i in range(5)]
+    alone_P = [objective()(*row) for row in rows]
     assert together_P.shape == (5,)
     torch.testing.assert_close(together_P, torch.cat(alone_P))
 
 
-@pytest.mark.parametrize("objective", ALL)
+@pytest.mark.parametrize("objective", [DPO, IPO, Hinge, DPOPositive])
 def test_a_missing_reference_is_named(objective):
-    if not objective.needs_reference:
-        pytest.skip("compares with none")
+    assert objective.needs_reference
     with pytest.raises(ValueError, match=f"{objective.__name__} compares with a reference, got None"):
         objective()(POLICY, None)
 

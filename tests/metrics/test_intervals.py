@@ -34,7 +34,7 @@ def test_closed_forms_of_one_and_two_degrees():
 
 
 def test_series_and_expansion_meet():
-    # The quantile falls smoothly: its steps on both sides of the change of method agree to a tenth.
+    # The quantile falls smoothly: its steps on both sides of the change of method are on a line.
     steps = [student_t_quantile(0.95, degrees) - student_t_quantile(0.95, degrees + 1) for degrees in (199, 200, 201)]
     assert min(steps) > 0
     assert steps[1] == pytest.approx((steps[0] + steps[2]) / 2, rel=1e-3)

@@ -1,9 +1,8 @@
 """What is logged of pairs: TRL's names, with numbers that follow from two pairs."""
 
-import pytest
 import torch
 
-from lit_pref.metrics import PreferenceMetrics, preference_statistics
+from lit_pref.metrics import preference_statistics
 from lit_pref.types import PairLogps
 
 # Log-ratios: pair 0 chosen −4 − (−6) = 2, rejected −6 − (−5) = −1; pair 1 chosen −3, rejected −3: a tie.
@@ -36,26 +35,3 @@ def test_without_a_reference_rewards_are_of_the_policy_alone():
 def test_figures_carry_no_gradient():
     policy = POLICY._replace(chosen=POLICY.chosen.clone().requires_grad_())
     assert not any(value.requires_grad for value in preference_statistics(policy, REFERENCE, beta=0.5).values())
-
-
-def test_means_are_over_pairs_however_batches_and_ranks_split_them():
-    def part(logps: PairLogps, *rows: int) -> PairLogps:
-        return PairLogps(*(x[list(rows)] for x in logps))
-
-    # Ranks of 3 and 1 pairs, the first in batches of 2 and 1: margins 1.5, 0, 1.5 and 1.5, mean 4.5/4.
-    ranks = [PreferenceMetrics(beta=0.5), PreferenceMetrics(beta=0.5)]
-    for rank, rows in ((0, (0, 1)), (0, (0,)), (1, (0,))):
-        ranks[rank].update(part(POLICY, *rows), part(REFERENCE, *rows))
-    ranks[0].merge_state(ranks[1])
-    means = ranks[0].compute()
-    assert means["rewards/margins"].item() == pytest.approx(4.5 / 4)
-    assert means["rewards/accuracies"].item() == pytest.approx(3 / 4)
-    assert means["budget/chosen_fall"].item() == pytest.approx((-2 * 3 + 3) / 4)
-
-
-def test_a_reference_comes_always_or_never():
-    with pytest.raises(ValueError, match="has_reference is True, got no reference"):
-        PreferenceMetrics(beta=0.5).update(POLICY, None)
-    metric = PreferenceMetrics(beta=0.5, has_reference=False)
-    metric.update(POLICY, None)
-    assert metric.compute()["rewards/chosen"].item() == pytest.approx((-2.0 - 4.5) / 2)

@@ -1,4 +1,4 @@
-"""Pairs from graded samples: one passing, one failing, at random; nothing that is not the model's failure is rejected."""
+"""Pairs from graded samples: one passing, one failing, at random; only the model's own failures are rejected."""
 
 import pytest
 
