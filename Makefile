@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCH := $(VENV)/.bench
+DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 THREADS ?= 2
 
 .PHONY: fit test test-slow lint embedded figures clean
@@ -11,13 +12,13 @@ THREADS ?= 2
 fit: $(INSTALLED)
 	$(BIN)/lit-pref fit --config configs/dpo_budget.yaml
 
-test: $(INSTALLED)
+test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(THREADS) -m "not slow"
 
 test-slow: $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -29,12 +30,17 @@ embedded: $(INSTALLED)
 # The README's table and plot: every method over learning rates and seeds; about an hour on 2 cores.
 figures: $(BENCH)
 	$(BIN)/python -m benchmarks.learning_rates --output benchmarks/results
+	$(BIN)/python -m benchmarks.learning_rates_figures benchmarks/results/learning_rates_test.csv
 
 # constraints.txt pins every version, so that torch is the CPU build that the tests ran with and nothing drifts.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_pref needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(DEV): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

@@ -5,6 +5,7 @@ Only the standard library is imported before a subcommand runs, so that help is 
 
 import sys
 from collections.abc import Sequence
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 
 HELP = """\
 lit-pref: preference learning, from raw material to an aligned policy.
@@ -14,8 +15,6 @@ usage: lit-pref COMMAND [options]
 commands
   fit        train a method on data:        lit-pref fit --config configs/dpo_budget.yaml
   validate   its validation figures:        lit-pref validate --config CONFIG --ckpt_path CHECKPOINT
-  test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
-  predict    its predictions:               lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
   tokenizer  train the embedded models' tokenizer:
@@ -41,7 +40,7 @@ options
   --help       print this
 """
 
-_TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+_TRAINER_COMMANDS = ("fit", "validate")
 _COMMANDS = (*_TRAINER_COMMANDS, "export", "tokenizer")
 
 
@@ -62,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit_with(_unknown_command(given[0]))
     try:
         _run(given[0], given)
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished shards, caches and checkpoints stay valid: the same command goes on from them")
+    except KeyboardInterrupt as interrupt:
+        way_on = f"go on with: {interrupt}" if str(interrupt) else "the same command goes on from what is finished"
+        print(f"\nlit-pref: interrupted; {way_on}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if debug or not _is_for_user(error):
@@ -89,6 +89,8 @@ def _run(command: str, arguments: list[str]) -> None:
 def _is_for_user(error: Exception) -> bool:
     from lit_pref.errors import SandboxUnavailableError, UserError
 
+    if isinstance(error, OSError):  # a disk that is full or may not be written, wherever a library met it
+        return error.errno in (ENOSPC, EDQUOT, EACCES, EPERM, EROFS)
     return isinstance(error, UserError | SandboxUnavailableError)
 
 

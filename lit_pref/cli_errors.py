@@ -15,6 +15,13 @@ _NOISE = re.compile(
 )
 _KEY = re.compile(r'Parser key "([\w.\-]+)":')
 _TYPE = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>")
+_BRANCH = re.compile(rf"Expected an? {_TYPE.pattern}")
+_LITERAL = re.compile(r"\ban? typing\.Literal\[([^\]]*)\]")
+_OPTION = re.compile(
+    r"unrecognized arguments: --([\w.\-]+)|(?:Option|Key|Group key) '([\w.\-]+)' is not (?:accepted|expected)|"
+    r"does not accept option '([\w.\-]+)'"
+)
+_GIVEN = re.compile(r"Given value: (.*)")
 
 
 def readable(message: str, modules: Iterable[ModuleType]) -> str:
@@ -22,38 +29,56 @@ def readable(message: str, modules: Iterable[ModuleType]) -> str:
 
     modules: whose public classes and their parameters are what a misspelt name may have meant.
     """
-    classes = {name for module in modules for name in module.__all__}
-    fields, found = [], []
+    classes = [getattr(module, name) for module in modules for name in module.__all__]
+    classes = [item for item in classes if inspect.isclass(item) and not inspect.isabstract(item)]
+    fields: list[str] = []
+    found: list[str] = []
+    kinds: list[str] = []
     for line in message.splitlines():
         fields += _KEY.findall(line)
         text = _KEY.sub("", line).strip().removeprefix("- ").strip()
-        if text and not _NOISE.search(text):
-            found.append(_said(text, classes, _parameters(modules)))
+        if _NOISE.search(text):
+            continue
+        if branch := _BRANCH.fullmatch(text):
+            kinds.append(branch[1])
+        else:
+            found.append(_said(text, classes))
+    given = _GIVEN.search(message)
+    if kinds and given:  # none of a union's plain types; that it names no class either is no news then
+        found = [f"expected {' or '.join(dict.fromkeys(kinds))}, got {given[1]}"]
     if not found:
         return message
-    # Branches of one union repeat each other's complaint.
-    return ": ".join([".".join(fields), "; ".join(dict.fromkeys(found))]) if fields else "; ".join(dict.fromkeys(found))
+    text = "; ".join(dict.fromkeys(found))  # branches of one union repeat each other's complaint
+    return ".".join(fields) + ("." if re.match(r"[\w.]+: ", text) else ": ") + text if fields else text
 
 
-def _said(text: str, classes: set[str], parameters: set[str]) -> str:
+def _said(text: str, classes: list[type]) -> str:
+    text = _LITERAL.sub(r"one of \1", text.replace('in "<unicode string>", ', "at "))
     if match := re.search(r"Expected a dot import path string: (\S+)", text):
-        return f"there is no class {match[1]!r}{_meant(match[1], classes)}"
-    if match := re.search(r"unrecognized arguments: --([\w.\-]+)", text):
-        return f"there is no option {match[1]!r}{_meant(match[1].split('.')[0], parameters)}"
-    if match := re.search(r"(?:Option|Key|Group key) '([\w.\-]+)' is not (?:accepted|expected)", text):
-        return f"there is no option {match[1]!r}{_meant(match[1].split('.')[-1], parameters)}"
-    if match := re.search(r"Expected an? (.+?)\. Got value: (.*)", text):
+        return f"there is no class {match[1]!r}{_meant(match[1], sorted(item.__name__ for item in classes))}"
+    if match := re.search(r"expects a function or a callable class: (.+)\. Got value: ", text):
+        return match[1]
+    if match := re.search(r"Expected an instantiatable class, but (?:[\w.]+\.)?(\w+) is abstract", text):
+        return f"name the {match[1]} before its arguments"
+    if match := _OPTION.search(text):
+        option = match[match.lastindex or 0]
+        return f"there is no option {option!r}{_meant_option(option, classes)}"
+    if match := re.search(r"Unexpected config: (.*)", text):
+        return f"expected keys and values such as seed_everything: 1, got {match[1]}"
+    if match := re.search(r"Expected (?:an? )?(.+?)\. Got value: (.*)", text):
         return f"expected {_TYPE.sub(lambda kind: kind[1], match[1])}, got {match[2]}"
     return _TYPE.sub(lambda kind: kind[1], text)
 
 
-def _meant(name: str, candidates: set[str]) -> str:
-    near = get_close_matches(name, sorted(candidates), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(candidates))}"
+def _meant(name: str, candidates: list[str]) -> str:
+    near = get_close_matches(name, candidates, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(candidates)}"
 
 
-def _parameters(modules: Iterable[ModuleType]) -> set[str]:
-    classes = [getattr(module, name) for module in modules for name in module.__all__]
-    return {
-        parameter for item in classes if inspect.isclass(item) for parameter in inspect.signature(item).parameters
-    } | {"model", "data", "trainer", "seed_everything", "runs_folder", "run_name", "project", "ckpt_path"}
+def _meant_option(name: str, classes: list[type]) -> str:
+    top = ["model", "data", "trainer", "seed_everything", "runs_folder", "run_name", "project", "ckpt_path"]
+    arguments = sorted({parameter for item in classes for parameter in inspect.signature(item).parameters})
+    first, *_, last = name.split(".") if "." in name else (name, name)
+    near = get_close_matches(first, top, n=1) if first not in top else []
+    near = near or get_close_matches(last, [*top, *arguments], n=1)
+    return f"; did you mean {near[0]!r}?" if near else "; see --help"

@@ -1,17 +1,27 @@
-"""`lit-pref fit | validate | test | predict`: LightningCLI with a complete run folder, and errors meant for people.
+"""`lit-pref fit | validate`: LightningCLI with a complete run folder, and errors meant for people.
 
 The constructors are the configuration: every class named in YAML is read by jsonargparse from its signature.
 """
 
+import logging
+import re
+import shlex
+import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+import lit_pref.callbacks
 import lit_pref.datamodules
 import lit_pref.evaluation
 import lit_pref.losses
@@ -20,9 +30,35 @@ import lit_pref.tasks
 from lit_pref.callbacks import FiniteLoss, RunRecord, TrainingProgress, run_loggers
 from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
+from lit_pref.model_cli import read_checkpoint
+from lit_pref.modules.language_model import _LanguageModule
 
 # Classes are found in YAML by their bare name once they are imported: that is what the imports above are for.
-NAMED = (lit_pref.datamodules, lit_pref.evaluation, lit_pref.losses, lit_pref.modules, lit_pref.tasks)
+NAMED = (
+    lit_pref.callbacks,
+    lit_pref.datamodules,
+    lit_pref.evaluation,
+    lit_pref.losses,
+    lit_pref.modules,
+    lit_pref.tasks,
+)
+
+# Said in every run, and nothing that a user could or should change.
+_IDLE_WARNINGS = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",  # between Lightning and a newer torch
+    ".*does not have many workers",  # batches are put together from token ids in memory: workers would only copy them
+    ".*module.s. in eval mode",  # dropout is off unless the module's argument says otherwise
+    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
+)
+_IDLE_MESSAGES = re.compile(
+    # In the resolved configuration and the run record.
+    "Seed set to|[GT]PU available|LOCAL_RANK|`Trainer.*was configured so|"
+    # Said again when it is done, or by ourselves with the way to go on.
+    "Restoring states from|Loading `train_dataloader`|Detected KeyboardInterrupt|KeyboardInterrupt was raised|"
+    # Advertisement.
+    "Tip: "
+)
+_TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 
 
 class _Parser(LightningArgumentParser):
@@ -30,6 +66,13 @@ class _Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UserError(readable(str(message), NAMED))
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        try:
+            parsed: Namespace = super().parse_path(cfg_path, *args, **kwargs)
+        except UserError as error:
+            raise UserError(f"{cfg_path}: {error}") from error
+        return parsed
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -52,28 +95,62 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--run_name", type=str, default=None, help="The run's folder; default: time and seed.")
         parser.add_argument("--project", type=str, default="lit_pref", help="The Weights & Biases project.")
 
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint is looked at before anything is computed; its hyperparameters stay out of the configuration."""
+        checkpoint = self._resumed()
+        if checkpoint is not None:
+            read_checkpoint("--ckpt_path", checkpoint)
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             raise UserError(readable(str(error), NAMED)) from error
+        if isinstance(self.model, _LanguageModule):
+            # Else a learning rate below 0 would show only after all data is made.
+            try:
+                self.model.make_optimizer(list(self.model.parameters()))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"model.optimizer: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
         folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, self._resumed())
         given = self.config_init[self.subcommand].trainer.callbacks or []
         kwargs["default_root_dir"] = str(folder)
-        kwargs["callbacks"] = [*given, *default_callbacks(folder, given, config.trainer.enable_checkpointing)]
+        kwargs["callbacks"] = [*default_callbacks(folder, given, config.trainer.enable_checkpointing), *given]
         if config.trainer.logger in (None, True):
             kwargs["logger"] = run_loggers(folder, config.project, f"{self._stem()}/{folder.name}")
         return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:  # Lightning's word for what the user asked for and cannot have
+            raise UserError(str(error)) from error
+        except SystemExit as stop:
+            # Lightning meets Ctrl-C itself: checkpoint, loggers and record are in order by now.
+            if not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # it has left this one deaf
+            raise KeyboardInterrupt(self._way_on()) from None
+
+    def _way_on(self) -> str:
+        """The command that goes on from the newest checkpoint; empty where there is none."""
+        callback = self.trainer.checkpoint_callback
+        folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
+        saved = [] if folder is None else sorted(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not saved:
+            return ""
+        resumed = [] if str(self._resumed()) == str(saved[-1]) else ["--ckpt_path", str(saved[-1])]
+        return shlex.join(["lit-pref", *sys.argv[1:], *resumed])
 
     def _stem(self) -> str:
         configs = self.config[self.subcommand].get("config") or []
         return Path(str(configs[0])).stem if configs else type(self.model).__name__
 
     def _resumed(self) -> Path | None:
-        checkpoint = self.config[self.subcommand].get("ckpt_path")
+        checkpoint = self.config[self.config["subcommand"]].get("ckpt_path")
         return Path(checkpoint) if checkpoint else None
 
 
@@ -104,8 +181,34 @@ def run_folder(runs: Path, stem: str, name: str | None, seed: Any, resumed: Path
 def run_trainer(arguments: list[str]) -> None:
     """Parse `fit --config ...` and the like, and run it."""
     command = arguments[0]
-    # LightningCLI wants its arguments from the command line; a caller in Python gets the same.
-    sys.argv = ["lit-pref", *arguments]
+    # LightningCLI wants its arguments from the command line; a caller in Python gets the same. The first one stays:
+    # strategies start their other processes with it.
+    sys.argv = [sys.argv[0], *arguments]
+    with _quiet_lightning():
+        _run_cli(command)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without what Lightning says in every run; what a user can act on is said as before."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    with warnings.catch_warnings():
+        for message in _IDLE_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        for logger in loggers:
+            logger.addFilter(_is_news)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not _IDLE_MESSAGES.search(record.getMessage())
+
+
+def _run_cli(command: str) -> None:
     TrainingCLI(
         LightningModule,
         LightningDataModule,
@@ -116,6 +219,7 @@ def run_trainer(arguments: list[str]) -> None:
             "log_every_n_steps": 10,
             "num_sanity_val_steps": 0,
             "enable_model_summary": False,
+            "max_epochs": 1,  # Lightning's own default is 1000
             "use_distributed_sampler": False,
         },
         seed_everything_default=0,

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_pref.data.shards import replacing
+
 
 def default_cache_folder() -> Path:
     """`$LIT_PREF_CACHE`, else `lit_pref` in the user's cache folder."""
@@ -46,14 +48,8 @@ class ReferenceCache:
         return torch.from_numpy(values)
 
     def save(self, key: Sequence[str], values: Tensor) -> Path:
-        """Keep [rows, columns] values; readers see all of it or nothing."""
+        """Keep [rows, columns] values; readers see all of it or nothing. Raises UserError on a full disk."""
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, values.float().cpu().numpy())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as stream:
+            np.save(stream, values.float().cpu().numpy())
         return path

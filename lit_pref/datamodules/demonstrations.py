@@ -5,6 +5,7 @@ from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import TreeCollate, TreeDataset
 from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
+from lit_pref.errors import UserError
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Demonstration, Split, Task
 
@@ -37,22 +38,30 @@ class DemonstrationsDataModule(_TreeDataModule):
         self.limits = limits
 
     def setup(self, stage: str) -> None:
+        self._forget_other_consumer()
         if self.data:
             return
-        stages: tuple[Stage, ...] = ("train", "eval")
-        for name in stages:
-            demonstrations = self._demonstrations(name)
-            if demonstrations:
-                tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, self.limits)
-                collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
-                self.data[name] = TreeDataset(tokenized.trees, collate)
-                self.fingerprints[name] = fingerprint(tokenized.trees)
+        self._add("train", self._demonstrations("train"))
+        held_out = self._demonstrations("eval")
+        if held_out:
+            self._add("eval", held_out)
+
+    def _add(self, stage: Stage, demonstrations: list[Demonstration]) -> None:
+        tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, self.limits)
+        if not tokenized.trees:
+            source = self.sources[stage] or "the task"
+            raise UserError(f"no demonstration of {source} is left for {stage}: {tokenized.counts}")
+        if len(tokenized.trees) < len(demonstrations):
+            print(f"{stage}: {len(tokenized.trees):,} demonstrations, {tokenized.counts}", flush=True)
+        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        self.data[stage] = TreeDataset(tokenized.trees, collate)
+        self.fingerprints[stage] = fingerprint(tokenized.trees)
 
     def _demonstrations(self, stage: Stage) -> list[Demonstration]:
+        split: Split = "train" if stage == "train" else "validation"
         source = self.sources[stage]
         if source is not None:
-            return list(read_demonstrations(source).demonstrations)
+            return list(read_demonstrations(source, split).demonstrations)
         if self.task is None:
             return []
-        split: Split = "train" if stage == "train" else "validation"
         return self.task.demonstrations(split, self.sizes[stage], self.seed)

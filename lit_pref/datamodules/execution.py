@@ -4,8 +4,11 @@
 (SFT on passing samples, RFT) on the very same samples. Both sample once and find the result again in later runs.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
@@ -17,7 +20,7 @@ from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.synthesis import GradedSample, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Sampling, Split, Task
+from lit_pref.types import PreferencePair, Sampling, Split, Task
 
 
 class _ExecutionDataModule(_TreeDataModule):
@@ -47,13 +50,23 @@ class _ExecutionDataModule(_TreeDataModule):
         }
         self.sampler = sampler
         self.cache_folder = cache_folder or default_cache_folder()
+        self.prepare_data_per_node = False  # one cache folder for all
         self.counts: dict[str, dict[str, int]] = {}
+        self.own_tokens = True  # the samples' tokens mean the same to the module's tokenizer
+
+    def prepare_data(self) -> None:
+        """Lightning calls this on the first process alone, while the others wait."""
+        assert self.trainer is not None
+        if self.trainer.world_size > 1:  # they find the samples in `setup`; had they drawn too, a last bit might differ
+            self._graded("eval")
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                self._graded("train")
 
     def setup(self, stage: str) -> None:
-        if self.data:
-            return
-        self._add_pairs("eval")
-        if stage == "fit":
+        self._forget_other_consumer()
+        if "eval" not in self.data:
+            self._add_pairs("eval")
+        if stage == "fit" and "train" not in self.data:
             self._add_training_data()
 
     def _add_training_data(self) -> None:
@@ -66,7 +79,8 @@ class _ExecutionDataModule(_TreeDataModule):
                 f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or "
                 "temperature, or take a policy that solves some of them"
             )
-        tokenized = tokenize_pairs(made.pairs, self.consumer.tokenizer, LengthLimits())
+        pairs = made.pairs if self.own_tokens else [_without_ids(pair) for pair in made.pairs]
+        tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, LengthLimits())
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
         self._add(stage, TreeDataset(tokenized.trees, collate), made.counts)
 
@@ -74,13 +88,15 @@ class _ExecutionDataModule(_TreeDataModule):
         self.data[stage] = data
         self.fingerprints[stage] = fingerprint(data.trees)
         self.counts[stage] = counts
-        print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), flush=True)
+        if self.trainer is not None and self.trainer.is_global_zero:
+            print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), flush=True)
 
     def _graded(self, stage: Stage) -> list[GradedSample]:
         split, count = self.splits[stage]
         model, tokenizer = self.consumer.model, self.consumer.tokenizer
         if self.sampler is not None:
             model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
+            self.own_tokens = tokenizer.get_vocab() == self.consumer.tokenizer.get_vocab()
         model = model.to(self.device)
         return graded_samples(
             self.cache_folder,
@@ -93,13 +109,18 @@ class _ExecutionDataModule(_TreeDataModule):
         )
 
 
+def _without_ids(pair: PreferencePair) -> PreferencePair:
+    return replace(pair, chosen_ids=None, rejected_ids=None)
+
+
 class ExecutionPairsDataModule(_ExecutionDataModule):
     """One passing and one failing completion of each problem, at random; a problem without both gives no pair.
 
     task: problems and their grading; by default the embedded code task.
     problems: training problems to sample; held_out_problems: those of the validation pairs, from split `held_out`.
     samples, sampling: completions a problem and how they are drawn; the defaults are ours.
-    sampler: the model that writes them; None is the module's own start policy (on-policy pairs).
+    sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its tokenizer
+        is another one, the texts are tokenized again.
     batch_size: pairs a batch and device.
     seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
     cache_folder: where graded samples are kept; None is the user's cache folder.
@@ -151,6 +172,13 @@ class PassingSamplesDataModule(_ExecutionDataModule):
 
     def _add_training_data(self) -> None:
         demonstrations = passing_demonstrations(self._graded("train"))
+        if not demonstrations:
+            raise UserError(
+                f"no sample of {self.splits['train'][1]} problems passed: raise samples or problems, or take a policy "
+                "that solves some of them"
+            )
+        if not self.own_tokens:
+            demonstrations = [replace(each, completion_ids=None) for each in demonstrations]
         tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, LengthLimits())
         collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
         self._add("train", TreeDataset(tokenized.trees, collate), {"passing samples": len(demonstrations)})

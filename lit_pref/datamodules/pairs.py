@@ -49,6 +49,7 @@ class PairsDataModule(_TreeDataModule):
         self.keys, self.limits, self.on_bad_row = keys, limits, on_bad_row
 
     def setup(self, stage: str) -> None:
+        self._forget_other_consumer()
         if self.data:
             return
         pairs = self._read(self.train, "train")
@@ -75,9 +76,10 @@ class PairsDataModule(_TreeDataModule):
     def _add(self, stage: Stage, pairs: list[PreferencePair]) -> None:
         tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, self.limits)
         if not tokenized.trees:
-            raise UserError(f"no pair of {self.train} is left within the length limits: {dict(tokenized.counts)}")
+            source = self.validation if stage == "eval" and self.validation is not None else self.train
+            raise UserError(f"no pair of {source} is left to train on or to validate with: {tokenized.counts}")
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts, tokenized.margins)
         self.data[stage] = TreeDataset(tokenized.trees, collate)
         self.fingerprints[stage] = fingerprint(tokenized.trees)
-        if tokenized.counts:
-            print(f"{stage}: {len(tokenized.trees):,} pairs, {dict(tokenized.counts)}", flush=True)
+        if len(tokenized.trees) < len(pairs):
+            print(f"{stage}: {len(tokenized.trees):,} pairs, {tokenized.counts}", flush=True)

@@ -40,6 +40,7 @@ class _TreeDataModule(LightningDataModule):
         self.seed = run_seed() if seed is None else seed
         self.data: dict[Stage, TreeDataset[Any]] = {}
         self.fingerprints: dict[str, str] = {}
+        self._made_for: PolicyModule | None = None
 
     @property
     def consumer(self) -> PolicyModule:
@@ -47,6 +48,13 @@ class _TreeDataModule(LightningDataModule):
         if self.trainer is None or self.trainer.lightning_module is None:
             raise RuntimeError(f"{type(self).__name__} tokenizes with its module's tokenizer: run it through a Trainer")
         return self.trainer.lightning_module  # type: ignore[return-value]
+
+    def _forget_other_consumer(self) -> None:
+        """Drop what was made for another module: its tokenizer, its layout of batches, its samples."""
+        if self._made_for is not self.consumer:
+            self.data.clear()
+            self.fingerprints.clear()
+            self._made_for = self.consumer
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.types import PairLogps
 
@@ -28,7 +29,14 @@ class HeldOutPairs(Evaluation):
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
         if not isinstance(module, ScoresPairs):
             raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
-        policy = module.score_all(module.trainer.datamodule.ordered_loader("eval"))  # type: ignore[attr-defined]
+        data = module.trainer.datamodule  # type: ignore[attr-defined]
+        loader = None if data is None else data.ordered_loader("eval")
+        if loader is None:
+            raise UserError(
+                "HeldOutPairs measures the data module's validation pairs, and there are none: give it some, or leave "
+                "HeldOutPairs out"
+            )
+        policy = module.score_all(loader)
         figures = {
             "pair_accuracy": (policy.chosen > policy.rejected).float(),
             "logps/chosen": policy.chosen,

@@ -8,19 +8,28 @@ the reference, and kept on disk: no second model is in memory. Not covered: a re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lit_pref.data.reference_cache import ReferenceCache
+from lit_pref.errors import UserError
 from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import load_causal_lm, weights_fingerprint
 from lit_pref.modules.language_model import Layout, PairScores, _LanguageModule
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, PairLogps
+
+
+class _Reference(NamedTuple):
+    """Log-probs of a stage's pairs under the start policy, [P, 2], and the cache key that tells which pairs."""
+
+    key: tuple[str, ...]
+    values_P2: Tensor
 
 
 class DPOModule(_LanguageModule):
@@ -49,8 +58,9 @@ class DPOModule(_LanguageModule):
         self.objective, self.regularizer = objective, regularizer
         self.needs_reference = objective.needs_reference or (regularizer is not None and regularizer.needs_reference)
         self.cache = ReferenceCache(cache_folder)
+        self._at_start = True  # the weights are still those of the reference
         self._start_fingerprint = ""
-        self._reference_P2: dict[str, Tensor] = {}
+        self._reference: dict[str, _Reference] = {}
 
     # --- the method ---------------------------------------------------------------------------------------------------
 
@@ -85,10 +95,14 @@ class DPOModule(_LanguageModule):
             self.count_tokens(batch.trees)
             self._check_start(policy, reference)
         figures = {name: value.mean() for name, value in self.pair_figures(policy, reference).items()}
-        figures |= {"entropy": scores.entropy, "mean_token_accuracy": scores.token_accuracy}
         pairs, shown = len(batch.index_P), stage == "train"
         self.log(f"{stage}/loss", loss.detach(), batch_size=pairs, prog_bar=shown, sync_dist=not shown)
         self.log_dict({f"{stage}/{name}": x for name, x in figures.items()}, batch_size=pairs, sync_dist=not shown)
+        # A validation's means are over tokens here.
+        of_tokens = {"entropy": (scores.entropy, len(batch.trees.target_N))}
+        of_tokens["mean_token_accuracy"] = (scores.token_accuracy, int(policy.chosen_length.sum()))
+        for name, (value, tokens) in of_tokens.items():
+            self.log(f"{stage}/{name}", value, batch_size=tokens, sync_dist=not shown)
 
     # --- the reference ------------------------------------------------------------------------------------------------
 
@@ -96,14 +110,14 @@ class DPOModule(_LanguageModule):
         """The start policy's log-probs of the batch's pairs; None where neither objective nor regularizer uses them."""
         if not self.needs_reference:
             return None
-        values_P2 = self._reference_P2[stage][batch.index_P.cpu()].to(batch.index_P.device)
+        values_P2 = self._reference[stage].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
         lengths = batch.trees.length_K.to(values_P2.dtype)
         return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
 
     def setup(self, stage: str) -> None:
-        # A checkpoint is restored after this hook: here the weights are still those of the reference.
+        # A resumed run's checkpoint is restored after this hook: here its weights are still those of the reference.
         if self.needs_reference and not self._start_fingerprint:
-            self._start_fingerprint = weights_fingerprint(self.model)
+            self._start_fingerprint = weights_fingerprint(self.model if self._at_start else load_causal_lm(self.policy))
 
     def on_fit_start(self) -> None:
         self._prepare_reference("train")
@@ -114,7 +128,7 @@ class DPOModule(_LanguageModule):
 
     def _prepare_reference(self, stage: str) -> None:
         """Find the reference log-probs of a stage's pairs in the cache, or score them."""
-        if not self.needs_reference or stage in self._reference_P2:
+        if not self.needs_reference:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
@@ -125,25 +139,32 @@ class DPOModule(_LanguageModule):
         loader = data.ordered_loader(stage)
         if loader is None:
             return
-        rows = len(loader.dataset)
         key = (self._start_fingerprint, data.fingerprints[stage], str(self.trainer.precision), "sum-of-both-sides")
-        values_P2 = self.cache.load(key, rows)
+        if stage in self._reference and self._reference[stage].key == key:
+            return
+        values_P2 = self.cache.load(key, rows=len(loader.dataset))
         if values_P2 is None:
             with self._as_reference():
                 policy = self.score_all(loader)
             values_P2 = torch.stack([policy.chosen, policy.rejected], 1).cpu()
             if self.trainer.is_global_zero:
                 self.cache.save(key, values_P2)
-        self._reference_P2[stage] = values_P2
+        self._reference[stage] = _Reference(key, values_P2)
 
     @contextmanager
     def _as_reference(self) -> Iterator[None]:
         """The start weights in place: those of the policy while it has not been trained, else loaded for the while."""
-        if weights_fingerprint(self.model) == self._start_fingerprint:
+        if self._at_start:
             yield
             return
+        start = load_causal_lm(self.policy)
+        if weights_fingerprint(start) != self._start_fingerprint:
+            raise UserError(
+                f"the weights of {self.policy!r} are not those that this policy was trained from, so its reference "
+                "cannot be scored again: put them back, or start a new run"
+            )
         trained = self.model
-        self.model = load_causal_lm(self.policy).to(self.device)
+        self.model = start.to(self.device, trained.dtype)
         try:
             yield
         finally:
@@ -154,23 +175,40 @@ class DPOModule(_LanguageModule):
         self._prepare_reference(stage)
         reference = None
         if self.needs_reference:
-            values_P2 = self._reference_P2[stage].to(policy.chosen.device)
+            values_P2 = self._reference[stage].values_P2.to(policy.chosen.device)
             reference = PairLogps(values_P2[:, 0], values_P2[:, 1], policy.chosen_length, policy.rejected_length)
         return self.pair_figures(policy, reference)
 
     def _check_start(self, policy: PairLogps, reference: PairLogps | None) -> None:
-        """At step 0 policy and reference are one: reference values of another template or truncation show here."""
-        if reference is None or self.dropout or self.trainer.global_step > 0:
+        """Before training policy and reference are one: values of another template or truncation show here."""
+        if reference is None or self.dropout or not self._at_start:
             return
         # Summed over tokens in other batch shapes; half precision rounds each token's logit by up to 2^-8.
         tolerance = 1e-3 if "32" in str(self.trainer.precision) else 0.05
-        off = (policy.chosen - reference.chosen).abs() / policy.chosen_length
-        if off.max() > tolerance:
+        off_chosen_P = (policy.chosen - reference.chosen).abs() / policy.chosen_length
+        off_rejected_P = (policy.rejected - reference.rejected).abs() / policy.rejected_length
+        off = torch.maximum(off_chosen_P, off_rejected_P).max()
+        if off > tolerance:
             raise RuntimeError(
-                f"before the first step the policy is {off.max():.2g} nats a token away from its cached reference: "
+                f"before the first step the policy is {off:.2g} nats a token away from its cached reference: "
                 f"the cache at {self.cache.folder} does not belong to these weights and tokens; delete it and run again"
             )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        self._at_start = False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["lit_pref"]["start_fingerprint"] = self._start_fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        start = checkpoint["lit_pref"]["start_fingerprint"]
+        if start and self._start_fingerprint and start != self._start_fingerprint:
+            raise UserError(
+                f"the checkpoint was trained from other weights than those of {self.policy!r}, which are its "
+                f"reference here: give the policy that it started from ({checkpoint['lit_pref']['policy']!r} by name)"
+            )
+        self._start_fingerprint = self._start_fingerprint or start
+        self._at_start = False

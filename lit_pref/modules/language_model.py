@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
 from lit_pref.models import can_share_prompts, lm_head, load_causal_lm, load_tokenizer, predictor_hidden_states
 from lit_pref.modules.schedules import _WholeRunSchedule
@@ -25,8 +26,13 @@ class PairScores(NamedTuple):
     """Log-probs of a batch of pairs, and what falls off on the way: entropy in nats and greedy hits, each a scalar."""
 
     logps: PairLogps
-    entropy: Tensor
-    token_accuracy: Tensor
+    entropy: Tensor  # over the tokens of both sides
+    token_accuracy: Tensor  # over those of chosen alone, as TRL counts it
+
+
+def is_chosen(trees: TreeBatch) -> Tensor:
+    """Which completion tokens of a batch of pairs belong to chosen responses, [N]."""
+    return trees.completion_N % 2 == 0
 
 
 class _LanguageModule(LightningModule):
@@ -43,7 +49,8 @@ class _LanguageModule(LightningModule):
     ) -> None:
         super().__init__()
         self.policy, self.random_init, self.dropout = policy, random_init, dropout
-        self.model = load_causal_lm(policy, random_init=random_init)
+        # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
+        self.model = load_causal_lm(policy, random_init=random_init, seed=torch.initial_seed())
         self.tokenizer = load_tokenizer(policy)
         self.shares_prompts = can_share_prompts(self.model) if layout == "auto" else layout == "shared"
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -55,13 +62,19 @@ class _LanguageModule(LightningModule):
         return token_scores(hidden_ND, lm_head(self.model), trees.target_N)
 
     def score_pairs(self, batch: PairBatch) -> PairScores:
-        """Summed log-probs of both sides of each pair, [P]."""
+        """Summed log-probs of both sides of each pair, [P]. Raises UserError for a batch of anything else."""
+        if not isinstance(batch, PairBatch):
+            raise UserError(
+                f"{type(self).__name__} scores preference pairs, its data module gives {type(batch).__name__}: take "
+                "PairsDataModule, ExecutionPairsDataModule or another one of pairs"
+            )
         scores = self.score(batch.trees)
         completions = len(batch.trees.length_K)
         logps_K = completion_logps(scores.logps_N, batch.trees.completion_N, completions)
         length_K = batch.trees.length_K.to(logps_K.dtype)
         logps = PairLogps(logps_K[0::2], logps_K[1::2], length_K[0::2], length_K[1::2])
-        return PairScores(logps, scores.entropy_N.mean(), scores.correct_N.float().mean())
+        chosen_hit_n = scores.correct_N[is_chosen(batch.trees)]
+        return PairScores(logps, scores.entropy_N.mean(), chosen_hit_n.float().mean())
 
     def score_all(self, loader: DataLoader[PairBatch]) -> PairLogps:
         """Log-probs of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""

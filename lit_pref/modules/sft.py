@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from lit_pref.modules.language_model import Layout, _LanguageModule
+from lit_pref.modules.language_model import Layout, _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, TreeBatch
 
@@ -24,7 +24,7 @@ class SFTModule(_LanguageModule):
 
     def __init__(
         self,
-        policy: str = "embedded:coder",
+        policy: str,
         random_init: bool = False,
         dropout: bool = False,
         layout: Layout = "auto",
@@ -45,9 +45,10 @@ class SFTModule(_LanguageModule):
     def _step(self, batch: TreeBatch | PairBatch, stage: str) -> Tensor:
         trees = batch.trees if isinstance(batch, PairBatch) else batch
         scores = self.score(trees)
-        # Pair p is completions 2p (chosen) and 2p + 1 (rejected): only the chosen ones are imitated.
-        imitated_N = trees.completion_N % 2 == 0 if isinstance(batch, PairBatch) else slice(None)
-        loss = -scores.logps_N[imitated_N].mean()
+        # Of pairs, only the chosen side is imitated.
+        imitated_N = is_chosen(trees) if isinstance(batch, PairBatch) else slice(None)
+        logps_n = scores.logps_N[imitated_N]
+        loss = -logps_n.mean()
         if stage == "train":
             self.count_tokens(trees)
         figures = {
@@ -57,7 +58,7 @@ class SFTModule(_LanguageModule):
         }
         self.log_dict(
             {f"{stage}/{name}": value.detach() for name, value in figures.items()},
-            batch_size=len(trees.target_N),
+            batch_size=len(logps_n),  # so that validation means are over tokens
             prog_bar=stage == "train",
             sync_dist=stage != "train",
         )

@@ -1,5 +1,5 @@
 """Run untrusted Python programs under isolation and limits, and compare their results outside their process."""
 
-from lit_pref.sandbox.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, open_sandbox
+from lit_pref.sandbox.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, default_sandbox
 
-__all__ = ["NamespaceSandbox", "UnsafeSubprocessSandbox", "open_sandbox"]
+__all__ = ["NamespaceSandbox", "UnsafeSubprocessSandbox", "default_sandbox"]

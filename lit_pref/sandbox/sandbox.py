@@ -12,6 +12,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -24,11 +25,12 @@ from lit_pref.types import Program, Sandbox, Verdict
 MAX_DEFAULT_WORKERS = 4
 MIN_MEMORY_MB = 64  # an interpreter with its libraries maps about 30
 _FIXED_LIMITS = {"threads": 32, "open_files": 64, "scratch_mb": 16, "result_bytes": 1 << 16, "payload_bytes": 1 << 20}
+UNSAFE_VARIABLE = "LIT_PREF_UNSAFE_SANDBOX"
 _MEND = (
     "Allow user namespaces: sysctl user.max_user_namespaces above 0; on Ubuntu also "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined. Or, only for programs that you trust with your files, network and "
-    "processes, choose the unsafe sandbox (unsafe: true)."
+    f"processes, set {UNSAFE_VARIABLE}=1."
 )
 
 
@@ -126,17 +128,16 @@ class UnsafeSubprocessSandbox(_PooledSandbox):
         self._remove_folder()
 
 
-def open_sandbox(
-    unsafe: bool = False,
-    workers: int | None = None,
-    timeout: float = 2.0,
-    cpu_seconds: int = 2,
-    memory_mb: int = 256,
-    output_kb: int = 1024,
-) -> NamespaceSandbox | UnsafeSubprocessSandbox:
-    """The isolated sandbox, or, only where `unsafe` is said, the one without isolation."""
-    kind = UnsafeSubprocessSandbox if unsafe else NamespaceSandbox
-    return kind(workers, timeout, cpu_seconds, memory_mb, output_kb)
+@cache
+def default_sandbox() -> Sandbox:
+    """The one sandbox that tasks of this process share unless they are given their own.
+
+    Isolated; without isolation only where the user set the environment variable LIT_PREF_UNSAFE_SANDBOX=1.
+    """
+    if os.environ.get(UNSAFE_VARIABLE) == "1":
+        print(f"{UNSAFE_VARIABLE}=1: generated programs run WITHOUT isolation", file=sys.stderr, flush=True)
+        return UnsafeSubprocessSandbox()
+    return NamespaceSandbox()
 
 
 def _checked_limits(timeout: float, cpu_seconds: int, memory_mb: int, output_kb: int) -> dict[str, object]:

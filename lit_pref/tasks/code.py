@@ -8,7 +8,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 
-from lit_pref.sandbox import NamespaceSandbox
+from lit_pref.sandbox import default_sandbox
 from lit_pref.tasks.code_bugs import insert_bug
 from lit_pref.tasks.code_cases import make_cases
 from lit_pref.tasks.code_grammar import Draft, draw_draft
@@ -22,7 +22,7 @@ _MAX_MISSES = 200_000  # draws in a row without a new problem: the split is used
 class CodeTask(Task):
     """Problems whose completions are the indented body of `solve`.
 
-    sandbox: runs the graded programs; by default a `NamespaceSandbox`, opened at the first grading.
+    sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     bug_rate: the share of demonstrations that get a human-like slip, where one applies.
     """
 
@@ -68,16 +68,11 @@ class CodeTask(Task):
             Program(problem.prompt + completion, problem.cases)
             for problem, completion in zip(problems, completions, strict=True)
         ]
-        return self._opened_sandbox().run(programs)
+        return (self._sandbox or default_sandbox()).run(programs)
 
     def _completion(self, problem: Problem, seed: int) -> str:
         rng = random.Random(f"slip:{seed}:{problem.id}")
         return insert_bug(problem.reference, rng) if rng.random() < self.bug_rate else problem.reference
-
-    def _opened_sandbox(self) -> Sandbox:
-        if self._sandbox is None:
-            self._sandbox = NamespaceSandbox()
-        return self._sandbox
 
 
 def _drafts(split: Split, seed: int) -> Iterator[Draft]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, open_sandbox
+from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, default_sandbox
 from lit_pref.types import Case, Outcome, Program
 
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -324,8 +324,8 @@ def test_close_leaves_no_process():
 
 def test_a_sandbox_that_nobody_closed_ends_with_the_interpreter(tmp_path):
     code = (
-        "from lit_pref.sandbox import open_sandbox\n"
-        "both = [open_sandbox(unsafe, workers=1) for unsafe in (False, True)]\n"
+        "from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox\n"
+        "both = [NamespaceSandbox(workers=1), UnsafeSubprocessSandbox(workers=1)]\n"
         "print(*[one.worker_pids[0] for one in both], flush=True)\n"
     )
     command, environment = [sys.executable, "-W", "error", "-c", code], os.environ | {"TMPDIR": str(tmp_path)}
@@ -346,21 +346,21 @@ user = os.geteuid()
 if ctypes.CDLL(None).unshare(0x10000000): sys.exit(7)
 open("/proc/self/uid_map", "w").write(f"0 {user} 1")
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
-from lit_pref.sandbox import NamespaceSandbox, SandboxUnavailableError, open_sandbox
+from lit_pref.errors import SandboxUnavailableError
+from lit_pref.sandbox import NamespaceSandbox, default_sandbox
 from lit_pref.types import Program
-for refused in (NamespaceSandbox, open_sandbox):
-    try: refused(workers=1)
+for refused in (NamespaceSandbox, default_sandbox):
+    try: refused()
     except SandboxUnavailableError as error: print(error)
-with open_sandbox(unsafe=True, workers=1) as unsafe: print(unsafe.run([Program("x = 1")])[0].passed)
+os.environ["LIT_PREF_UNSAFE_SANDBOX"] = "1"
+print(default_sandbox().run([Program("x = 1")])[0].passed)
 """
-    code = code.replace(", SandboxUnavailableError", "").replace(
-        "from lit_pref.types", "from lit_pref.errors import SandboxUnavailableError\nfrom lit_pref.types"
-    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second, third = done.stdout.splitlines()
     assert first == second and "No space left" in first  # the kernel's word for "no more namespaces"
-    assert "user.max_user_namespaces" in first and "unsafe: true" in first
+    assert "user.max_user_namespaces" in first and "LIT_PREF_UNSAFE_SANDBOX=1" in first
     assert third == "True"
+    assert "WITHOUT isolation" in done.stderr
 
 
 def test_refuses_where_the_self_test_finds_a_leak(monkeypatch, tmp_path):
@@ -374,8 +374,7 @@ def test_refuses_where_the_self_test_finds_a_leak(monkeypatch, tmp_path):
 
 def test_the_unsafe_sandbox_gives_the_same_verdicts_without_isolation(sandbox, tmp_path):
     (tmp_path / "file").write_text("read")
-    with open_sandbox(unsafe=True, workers=2) as unsafe:
-        assert isinstance(unsafe, UnsafeSubprocessSandbox)
+    with UnsafeSubprocessSandbox(workers=2) as unsafe:
         assert unsafe.run(mixed(20)) == sandbox.run(mixed(20))
         assert of(unsafe, f"x = open({str(tmp_path / 'file')!r}).read()", ("x", "'read'")).passed
         # A program can even kill its worker; it costs that program's verdict alone.
@@ -390,3 +389,11 @@ def test_the_unsafe_sandbox_gives_the_same_verdicts_without_isolation(sandbox, t
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be >.* got {value}"):
         NamespaceSandbox(**{setting: value})
+
+
+def test_tasks_of_a_process_share_one_sandbox(monkeypatch):
+    monkeypatch.delenv("LIT_PREF_UNSAFE_SANDBOX", raising=False)
+    default_sandbox.cache_clear()
+    shared = default_sandbox()
+    assert isinstance(shared, NamespaceSandbox)
+    assert default_sandbox() is shared

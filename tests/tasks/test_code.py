@@ -170,19 +170,9 @@ def test_grading_runs_prompt_and_completion_in_order(drawn):
     ]
 
 
-def test_without_a_sandbox_one_is_opened_at_the_first_grading(drawn, monkeypatch):
-    opened: list[InProcessSandbox] = []
-
-    def open_sandbox() -> InProcessSandbox:
-        opened.append(InProcessSandbox())
-        return opened[-1]
-
-    monkeypatch.setattr("lit_pref.tasks.code.NamespaceSandbox", open_sandbox)
-    task = CodeTask()
-    assert not opened
-    for _ in range(2):
-        assert task.grade(drawn["train"][:1], [drawn["train"][0].reference])[0].passed
-    assert len(opened) == 1
+def test_without_a_sandbox_the_default_one_grades(drawn, monkeypatch):
+    monkeypatch.setattr("lit_pref.tasks.code.default_sandbox", InProcessSandbox)
+    assert CodeTask().grade(drawn["train"][:1], [drawn["train"][0].reference])[0].passed
 
 
 def test_wrong_arguments_are_refused(drawn):
