@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import lit_pref.callbacks
 import lit_pref.datamodules
@@ -115,7 +115,8 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
-        folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, self._resumed())
+        resumed = self._resumed() if self.subcommand == "fit" else None
+        folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
         given = self.config_init[self.subcommand].trainer.callbacks or []
         kwargs["default_root_dir"] = str(folder)
         kwargs["callbacks"] = [*default_callbacks(folder, given, config.trainer.enable_checkpointing), *given]
@@ -142,8 +143,10 @@ class TrainingCLI(LightningCLI):
         saved = [] if folder is None else sorted(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
         if not saved:
             return ""
-        resumed = [] if str(self._resumed()) == str(saved[-1]) else ["--ckpt_path", str(saved[-1])]
-        return shlex.join(["lit-pref", *sys.argv[1:], *resumed])
+        newest, here, resumed = saved[-1], Path.cwd(), self._resumed()
+        path = newest.relative_to(here) if newest.is_relative_to(here) else newest
+        known = resumed is not None and resumed.resolve() == newest.resolve()
+        return shlex.join(["lit-pref", *sys.argv[1:], *([] if known else ["--ckpt_path", str(path)])])
 
     def _stem(self) -> str:
         configs = self.config[self.subcommand].get("config") or []

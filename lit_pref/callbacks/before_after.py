@@ -1,6 +1,7 @@
 """Held-out figures before the first step and after the last, and the closing table that compares them.
 
-Not covered: evaluation in between (that is what validation is for); figures that are not one value an item.
+`validate` and `test` measure the checkpoint that they are given and compare it with what it carries from before.
+Not covered: evaluation between first and last step; figures that are not one value an item.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich import get_console
 from rich.table import Table
@@ -46,6 +48,22 @@ class BeforeAfter(Callback):
         _log_means(trainer, "after", self.after)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._measure_checkpoint(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._measure_checkpoint(trainer, pl_module)
+
+    def _measure_checkpoint(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Outside of a fit: the weights as they are, against the figures from before that their checkpoint carries."""
+        self.after = evaluate(self.evaluations, pl_module)
+        _log_means(trainer, "after", self.after)
+        self._show(trainer)
+
+    def _show(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.after:
             console = get_console()
             console.print(self.table(console.width))

@@ -1,12 +1,12 @@
 """Token trees to batches in a seeded order: a data set that is asked for whole batches, and the sampler that asks.
 
-The order is a function of (seed, epoch, rank, world size), and every rank gets the same number of batches. Not
-covered: filling rows to a token budget.
+The order is a function of (seed, epoch, rank, world size), and every rank gets the same number of batches; a resumed
+run goes on with the very next one. Not covered: filling rows to a token budget.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -62,11 +62,19 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
         return self.collate(rows, [self.trees[row] for row in rows])
 
 
+class DataPosition(NamedTuple):
+    """How far a run has come: batches of an epoch that a rank has trained on."""
+
+    epoch: int
+    batches: int
+
+
 class LengthWindowBatches(DistributedSampler[list[int]]):
     """Batches of rows of like length: shuffled rows, sorted within windows, their batches shuffled again.
 
     A DistributedSampler by type, so that Lightning neither replaces it nor forgets to tell it the epoch.
     window: batches that are sorted together; more pads less, fewer mixes better.
+    resume_at: where an earlier run stopped; the rest of that epoch comes without what it has seen.
     """
 
     def __init__(
@@ -78,13 +86,14 @@ class LengthWindowBatches(DistributedSampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         window: int = 16,
+        resume_at: DataPosition | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.lengths = np.asarray(lengths)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size, self.window = rank, world_size, window
-        self.epoch = 0
+        self.epoch, self.resume_at = 0, resume_at
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -94,8 +103,10 @@ class LengthWindowBatches(DistributedSampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._all_batches()
+        resumed = self.resume_at is not None and self.resume_at.epoch == self.epoch
+        first = self.resume_at.batches if self.resume_at is not None and resumed else 0
         # Whole rounds only: a rank without a batch would leave the others waiting. The first batches come again.
-        return iter([batches[(step * self.world_size + self.rank) % len(batches)] for step in range(len(self))])
+        return iter([batches[(step * self.world_size + self.rank) % len(batches)] for step in range(first, len(self))])
 
     def _all_batches(self) -> list[list[int]]:
         if not self.shuffle:
@@ -114,9 +125,25 @@ class LengthWindowBatches(DistributedSampler[list[int]]):
         return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
 
 
-def batch_loader(data: TreeDataset[Batch], sampler: LengthWindowBatches, num_workers: int = 0) -> DataLoader[Batch]:
+class BatchLoader(DataLoader[Batch]):
+    """A DataLoader whose items are whole batches, and whose order is settled when the first one is asked for."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A resumed Lightning run asks for the iterator before it tells the sampler which epoch it is in.
+        yield from super().__iter__()
+
+    # With these two, Lightning knows that it can be resumed within an epoch; the data module keeps the position, since
+    # Lightning forgets to load what a loader keeps where a learning-rate schedule has asked for the loader's length.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing: see above."""
+
+
+def batch_loader(data: TreeDataset[Batch], sampler: LengthWindowBatches, num_workers: int = 0) -> BatchLoader[Batch]:
     """A DataLoader whose items are whole batches."""
-    return DataLoader(
+    return BatchLoader(
         data,
         batch_size=None,
         sampler=sampler,

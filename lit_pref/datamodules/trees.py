@@ -5,9 +5,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.loading import LengthWindowBatches, TreeDataset, batch_loader
+from lit_pref.data.loading import DataPosition, LengthWindowBatches, TreeDataset, batch_loader
 
 Stage = Literal["train", "eval"]
 
@@ -41,6 +42,7 @@ class _TreeDataModule(LightningDataModule):
         self.data: dict[Stage, TreeDataset[Any]] = {}
         self.fingerprints: dict[str, str] = {}
         self._made_for: PolicyModule | None = None
+        self._resume_at: DataPosition | None = None
 
     @property
     def consumer(self) -> PolicyModule:
@@ -62,8 +64,23 @@ class _TreeDataModule(LightningDataModule):
         assert self.trainer is not None
         return self.trainer.strategy.root_device
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the run has come in its epoch; Lightning keeps it in checkpoints."""
+        if self.trainer is None:
+            return {}
+        loop = self.trainer.fit_loop
+        # `processed` counts what the optimizer has seen, also where an interruption falls into a step.
+        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return {"epoch": self.trainer.current_epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Validating a checkpoint loads it too: only a resumed fit may go on from there.
+        if state_dict and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._resume_at = DataPosition(state_dict["epoch"], state_dict["batches"])
+
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader("train", shuffle=True)
+        resume_at, self._resume_at = self._resume_at, None
+        return self._loader("train", shuffle=True, resume_at=resume_at)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("eval", shuffle=False) if "eval" in self.data else []
@@ -75,8 +92,10 @@ class _TreeDataModule(LightningDataModule):
         data = self.data[stage]
         return batch_loader(data, LengthWindowBatches(data.lengths, self.batch_size, shuffle=False, seed=0))
 
-    def _loader(self, stage: Stage, shuffle: bool) -> DataLoader[Any]:
+    def _loader(self, stage: Stage, shuffle: bool, resume_at: DataPosition | None = None) -> DataLoader[Any]:
         data, trainer = self.data[stage], self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        sampler = LengthWindowBatches(data.lengths, self.batch_size, shuffle, self.seed, rank, world_size)
+        sampler = LengthWindowBatches(
+            data.lengths, self.batch_size, shuffle, self.seed, rank, world_size, resume_at=resume_at
+        )
         return batch_loader(data, sampler, self.num_workers)

@@ -168,3 +168,30 @@ def test_a_mean_instead_of_items_is_refused(tmp_path: Path):
 
     with pytest.raises(ValueError, match=r"Mean must give 'pass@1' as one value an item, \[items\], got shape \(\)"):
         trainer_for(tmp_path, [BeforeAfter([Mean()])]).fit(Module(), loader())
+
+
+class Validated(Module):
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("eval/loss", self.weight)
+
+    test_step = validation_step
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_is_measured_against_what_it_carries_from_before(tmp_path: Path, command: str):
+    saved = ModelCheckpoint(dirpath=tmp_path, filename="last")
+    trainer_for(tmp_path, [BeforeAfter([WeightOfItems()]), saved], steps=2).fit(Validated(), loader(), loader())
+    callback = BeforeAfter([WeightOfItems()])
+    trainer = trainer_for(tmp_path, [callback, ModelCheckpoint(dirpath=tmp_path, filename="last")])
+    with get_console().capture() as capture:
+        getattr(trainer, command)(Validated(), loader(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
+    # 2 at the start, two steps of 0.5: 1 in the checkpoint
+    torch.testing.assert_close(callback.before["weight"], 2 + torch.arange(5.0))
+    torch.testing.assert_close(callback.after["weight"], 1 + torch.arange(5.0))
+    assert "-1.0" in capture.get()
+
+
+def test_validation_within_a_fit_is_not_the_end(tmp_path: Path):
+    evaluation = WeightOfItems()
+    trainer_for(tmp_path, [BeforeAfter([evaluation])]).fit(Validated(), loader(), loader())
+    assert evaluation.calls == 2

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,7 +145,7 @@ def fit(module: DPOModule, data: Any, folder: Path, **settings: Any) -> list[Ste
 
 
 class Plain(NamedTuple):
-    """Of every completion, in the order chosen, rejected, chosen, ...: what a plain forward pass gives of its tokens."""
+    """What a plain forward pass gives of the tokens of each completion, in the order chosen, rejected, chosen, ..."""
 
     logps: list[Tensor]
     entropy: list[Tensor]
@@ -561,7 +564,6 @@ def ranks(brief_policy: str, tmp_path_factory: pytest.TempPathFactory) -> list[d
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: str, tmp_path: Path):
     first, second = (rank["pairs"] for rank in ranks)
     # 12 pairs in batches of 2: three steps each, no pair twice.
@@ -580,7 +582,6 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
         assert first["metrics"][name] == pytest.approx(float(trainer.callback_metrics[name]), rel=1e-4, abs=1e-5), name
 
 
-@pytest.mark.slow
 def test_of_two_processes_one_samples(ranks: list[dict[str, Any]]):
     assert ranks[0]["graded"] > 0 and ranks[1]["graded"] == 0
     first, second = (rank["execution"] for rank in ranks)

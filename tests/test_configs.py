@@ -1,0 +1,103 @@
+"""Every shipped configuration: its first line is its command, nothing in it is dropped silently, and it trains."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lit_pref.cli import main
+
+ROOT = Path(__file__).parents[1]
+ALL = sorted((ROOT / "configs").rglob("*.yaml"))
+# Overlays (a trainer alone, a machine) complete another configuration and cannot run by themselves.
+CONFIGS = [path for path in ALL if {"model", "data"} <= yaml.safe_load(path.read_text()).keys()]
+each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+
+SMALL = {
+    "problems": 30,
+    "held_out_problems": 30,
+    "samples": 4,
+    "train_size": 40,
+    "validation_size": 10,
+    "batch_size": 8,
+}
+
+
+def missing(written: Any, resolved: Any, at: str = "") -> list[str]:
+    """Where a resolved configuration does not hold what was written; classes may stand with their full path."""
+    if isinstance(written, Mapping):
+        if not isinstance(resolved, Mapping):
+            return [f"{at}: {resolved!r}, not {written!r}"]
+        return [place for key, value in written.items() for place in missing(value, resolved.get(key), f"{at}.{key}")]
+    if isinstance(written, list):
+        if not isinstance(resolved, list) or len(resolved) != len(written):
+            return [f"{at}: {resolved!r}, not {written!r}"]
+        pairs = zip(written, resolved, strict=True)
+        return [place for i, (ours, theirs) in enumerate(pairs) for place in missing(ours, theirs, f"{at}[{i}]")]
+    named = at.endswith("class_path") and str(resolved).split(".")[-1] == str(written).split(".")[-1]
+    return [] if named or resolved == written else [f"{at}: {resolved!r}, not {written!r}"]
+
+
+def test_a_dropped_or_changed_key_would_be_seen() -> None:
+    written = {"a": {"class_path": "DPO", "init_args": {"beta": 0.1}}, "b": [1, {"c": 2}]}
+    assert (
+        missing(written, {"a": {"class_path": "x.DPO", "init_args": {"beta": 0.1, "d": 3}}, "b": [1, {"c": 2}]}) == []
+    )
+    assert missing(written, {"a": {"class_path": "x.IPO", "init_args": {"beta": 0.2}}, "b": [1, {}]}) == [
+        ".a.class_path: 'x.IPO', not 'DPO'",
+        ".a.init_args.beta: 0.2, not 0.1",
+        ".b[1].c: None, not 2",
+    ]
+
+
+def test_there_are_configurations() -> None:
+    assert {"sft", "dpo", "dpo_budget", "simpo"} <= {path.stem for path in CONFIGS}
+
+
+@each_config
+def test_first_line_is_the_command(config: Path) -> None:
+    first = config.read_text().splitlines()[0]
+    name = config.relative_to(ROOT)
+    assert f"lit-pref fit --config {name}" in first
+    assert first == f"# lit-pref fit --config {name}" or first.startswith("# make embedded ")
+
+
+@each_config
+def test_resolved_configuration_holds_what_is_written(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert exit_.value.code == 0
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    assert missing(yaml.safe_load(config.read_text()), resolved) == []
+
+
+def shrunk(value: Any) -> Any:
+    """The same evaluations on a few problems."""
+    if isinstance(value, Mapping):
+        return {key: SMALL["problems"] if key == "problems" else shrunk(x) for key, x in value.items()}
+    return [shrunk(x) for x in value] if isinstance(value, list) else value
+
+
+@each_config
+def test_trains_two_steps(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    written = yaml.safe_load(config.read_text())
+    sizes = [f"--data.{key}={SMALL[key]}" for key in SMALL if key in written["data"]["init_args"]]
+    callbacks = f"--trainer.callbacks={json.dumps(shrunk(written['trainer']['callbacks']))}"
+    place = [f"--runs_folder={tmp_path}", "--run_name=run"]
+    steps = ["--trainer.max_epochs=2", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+    main(["fit", "--config", str(config), *sizes, callbacks, *steps, *place])
+    summary = json.loads((tmp_path / config.stem / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["optimizer_steps"], summary["seed"]) == (
+        "finished",
+        2,
+        written["seed_everything"],
+    )
+    assert summary["before"].keys() == summary["after"].keys() >= {"pass@1"}
+    assert "held out, with 95% intervals" in capsys.readouterr().out
