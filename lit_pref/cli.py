@@ -15,6 +15,9 @@ usage: lit-pref COMMAND [options]
 commands
   fit        train a method on data:        lit-pref fit --config configs/dpo_budget.yaml
   validate   its validation figures:        lit-pref validate --config CONFIG --ckpt_path CHECKPOINT
+  test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
+  predict    a figure for each held-out item, as predictions.parquet:
+                                            lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
   tokenizer  train the embedded models' tokenizer:
@@ -40,7 +43,7 @@ options
   --help       print this
 """
 
-_TRAINER_COMMANDS = ("fit", "validate")
+_TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _COMMANDS = (*_TRAINER_COMMANDS, "export", "tokenizer")
 
 

@@ -44,7 +44,8 @@ def readable(message: str, modules: Iterable[ModuleType]) -> str:
         else:
             found.append(_said(text, classes))
     given = _GIVEN.search(message)
-    if kinds and given:  # none of a union's plain types; that it names no class either is no news then
+    # None of a union's plain types; that it names no class either is news only where it looks like one.
+    if kinds and given and not (found and given[1][0].isupper()):
         found = [f"expected {' or '.join(dict.fromkeys(kinds))}, got {given[1]}"]
     if not found:
         return message

@@ -1,4 +1,4 @@
-"""`lit-pref fit | validate`: LightningCLI with a complete run folder, and errors meant for people.
+"""`lit-pref fit | validate | test | predict`: LightningCLI with a complete run folder, and errors meant for people.
 
 The constructors are the configuration: every class named in YAML is read by jsonargparse from its signature.
 """
@@ -27,7 +27,7 @@ import lit_pref.evaluation
 import lit_pref.losses
 import lit_pref.modules
 import lit_pref.tasks
-from lit_pref.callbacks import FiniteLoss, RunRecord, TrainingProgress, run_loggers
+from lit_pref.callbacks import FiniteLoss, PredictionsFile, RunRecord, TrainingProgress, run_loggers
 from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
 from lit_pref.model_cli import read_checkpoint
@@ -48,11 +48,14 @@ _IDLE_WARNINGS = (
     "`isinstance.treespec, LeafSpec.` is deprecated",  # between Lightning and a newer torch
     ".*does not have many workers",  # batches are put together from token ids in memory: workers would only copy them
     ".*module.s. in eval mode",  # dropout is off unless the module's argument says otherwise
+    "Total length of `list` across ranks is zero",  # no validation data was given
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
+    "Couldn't infer the batch indices",  # predictions carry their own row numbers
+    "The dirpath has changed from",  # a checkpoint that is validated stays where it is
 )
 _IDLE_MESSAGES = re.compile(
     # In the resolved configuration and the run record.
-    "Seed set to|[GT]PU available|LOCAL_RANK|`Trainer.*was configured so|"
+    "Seed set to|[GT]PU available|LOCAL_RANK|`Trainer.*was configured so|`Trainer.fit` stopped: `max_epochs|"
     # Said again when it is done, or by ourselves with the way to go on.
     "Restoring states from|Loading `train_dataloader`|Detected KeyboardInterrupt|KeyboardInterrupt was raised|"
     # Advertisement.
@@ -100,6 +103,11 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._resumed()
         if checkpoint is not None:
             read_checkpoint("--ckpt_path", checkpoint)
+
+    def before_instantiate_classes(self) -> None:
+        trainer = self.config[self.subcommand].trainer
+        if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
+            trainer.max_epochs = 1  # Lightning's own default is 1000
 
     def instantiate_classes(self) -> None:
         try:
@@ -159,7 +167,7 @@ class TrainingCLI(LightningCLI):
 
 def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | None) -> list[Callback]:
     """What every run has unless the configuration brings its own of the kind."""
-    defaults: list[Callback] = [TrainingProgress(), FiniteLoss(), RunRecord()]
+    defaults: list[Callback] = [TrainingProgress(), FiniteLoss(), RunRecord(), PredictionsFile()]
     if checkpoints is not False:
         defaults.append(
             ModelCheckpoint(
@@ -169,7 +177,7 @@ def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | N
                 save_on_exception=True,
             )
         )
-    kinds = (ProgressBar, FiniteLoss, RunRecord, ModelCheckpoint)
+    kinds = (ProgressBar, FiniteLoss, RunRecord, PredictionsFile, ModelCheckpoint)
     present = [kind for kind in kinds if any(isinstance(callback, kind) for callback in given)]
     return [callback for callback in defaults if not isinstance(callback, tuple(present))]
 
@@ -222,7 +230,6 @@ def _run_cli(command: str) -> None:
             "log_every_n_steps": 10,
             "num_sanity_val_steps": 0,
             "enable_model_summary": False,
-            "max_epochs": 1,  # Lightning's own default is 1000
             "use_distributed_sampler": False,
         },
         seed_everything_default=0,

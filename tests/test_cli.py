@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -219,14 +220,27 @@ def test_resumes_in_its_own_folder(here: Path, capsys: pytest.CaptureFixture[str
     assert summary["before"] == before  # of the untrained policy, not of the checkpoint
 
 
-def test_validates_a_checkpoint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "shown"), [("validate", "eval/loss"), ("test", "test/loss")])
+def test_measures_a_checkpoint(command: str, shown: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
-    place = [f"--runs_folder={here}/validated", "--run_name=run"]
-    main(["validate", "--config", str(here / "small.yaml"), "--ckpt_path", str(checkpoint), *place])
-    assert "eval/loss" in capsys.readouterr().out
-    assert (here / "validated" / "small" / "run" / "metrics.csv").is_file()
+    place = [f"--runs_folder={here}/measured", f"--run_name={command}"]
+    main([command, "--config", str(here / "small.yaml"), "--ckpt_path", str(checkpoint), *place])
+    assert shown in capsys.readouterr().out
+    assert (here / "measured" / "small" / command / "metrics.csv").is_file()
     trained = yaml.safe_load((here / "runs" / "small" / "first" / "config.yaml").read_text())
-    assert trained["ckpt_path"] is None  # validating leaves the run's own record alone
+    assert trained["ckpt_path"] is None  # measuring leaves the run's own record alone
+
+
+def test_predicts_every_held_out_pair(here: Path) -> None:
+    checkpoint = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
+    place = [f"--runs_folder={here}/measured", "--run_name=predict"]
+    main(["predict", "--config", str(here / "small.yaml"), "--ckpt_path", str(checkpoint), *place])
+    table = pq.read_table(here / "measured" / "small" / "predict" / "predictions.parquet")
+    assert table["row"].to_pylist() == list(range(len(table)))
+    # The mean over all pairs is the figure that the run ended with.
+    summary = json.loads((here / "runs" / "small" / "first" / "summary.json").read_text())
+    chosen = table["logps/chosen"].to_pylist()
+    assert sum(chosen) / len(chosen) == pytest.approx(summary["after"]["logps/chosen"], abs=1e-4)
 
 
 def test_export_opens_in_transformers_with_the_same_logits(here: Path) -> None:
@@ -242,6 +256,18 @@ def test_export_opens_in_transformers_with_the_same_logits(here: Path) -> None:
     trained.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     torch.testing.assert_close(model(input_ids).logits, trained(input_ids).logits)
     assert not torch.equal(model(input_ids).logits, start)  # two steps at lr 1e-3 did train
+
+
+def test_one_epoch_where_nothing_says_how_long(here: Path, tmp_path: Path) -> None:
+    pairs = [{"prompt": f"f{i}", "chosen": " yes", "rejected": " no"} for i in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    data = ["--data", "PairsDataModule", f"--data.train={tmp_path}/pairs.jsonl", "--data.validation_share=0"]
+    model = ["--model", "DPOModule", "--model.policy", "embedded:coder", "--model.objective", "DPO"]
+    place = [f"--runs_folder={tmp_path}", "--run_name=run", "--trainer.log_every_n_steps=1"]
+    main(["fit", *data, "--data.batch_size=4", *model, *place])
+    run = tmp_path / "DPOModule" / "run"
+    assert json.loads((run / "summary.json").read_text())["optimizer_steps"] == 2  # 8 pairs in batches of 4
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
 
 
 # --- errors -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from lit_pref.callbacks.before_after import BeforeAfter
 from lit_pref.callbacks.finite_loss import FiniteLoss
 from lit_pref.callbacks.loggers import RunWandbLogger, run_loggers
 from lit_pref.callbacks.metrics_csv import MetricsCSV
+from lit_pref.callbacks.predictions import PredictionsFile
 from lit_pref.callbacks.progress import TrainingProgress
 from lit_pref.callbacks.run_record import CountsTokens, HasFingerprints, RunRecord
 
@@ -13,6 +14,7 @@ __all__ = [
     "FiniteLoss",
     "HasFingerprints",
     "MetricsCSV",
+    "PredictionsFile",
     "RunRecord",
     "RunWandbLogger",
     "TrainingProgress",

@@ -85,6 +85,10 @@ class _TreeDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("eval", shuffle=False) if "eval" in self.data else []
 
+    # Test and predict read the same held-out data as validate: each subclass's arguments say which that is.
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
     def ordered_loader(self, stage: Stage) -> DataLoader[Any] | None:
         """Every row of a stage once, on every rank, shortest first; None where there is no such data."""
         if stage not in self.data:

@@ -70,6 +70,14 @@ class DPOModule(_LanguageModule):
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "eval")
 
+    def test_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        return self._step(batch, "test")
+
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """`row` in the held-out data and every figure of `pair_figures`, [P] each."""
+        policy = self.score_pairs(batch).logps
+        return {"row": batch.index_P, **self.pair_figures(policy, self.reference(batch, "predict"))}
+
     def _step(self, batch: PairBatch, stage: str) -> Tensor:
         scores = self.score_pairs(batch)
         policy, reference = scores.logps, self.reference(batch, stage)
@@ -110,7 +118,8 @@ class DPOModule(_LanguageModule):
         """The start policy's log-probs of the batch's pairs; None where neither objective nor regularizer uses them."""
         if not self.needs_reference:
             return None
-        values_P2 = self._reference[stage].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
+        data = "train" if stage == "train" else "eval"
+        values_P2 = self._reference[data].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
         lengths = batch.trees.length_K.to(values_P2.dtype)
         return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
 
@@ -125,6 +134,9 @@ class DPOModule(_LanguageModule):
 
     def on_validation_start(self) -> None:
         self._prepare_reference("eval")
+
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def _prepare_reference(self, stage: str) -> None:
         """Find the reference log-probs of a stage's pairs in the cache, or score them."""

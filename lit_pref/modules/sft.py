@@ -42,6 +42,11 @@ class SFTModule(_LanguageModule):
     def test_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "test")
 
+    def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
+        """`row` in the held-out pairs and the summed log-probs of both sides, [P] each."""
+        policy = self.score_pairs(batch).logps
+        return {"row": batch.index_P, "logps/chosen": policy.chosen, "logps/rejected": policy.rejected}
+
     def _step(self, batch: TreeBatch | PairBatch, stage: str) -> Tensor:
         trees = batch.trees if isinstance(batch, PairBatch) else batch
         scores = self.score(trees)

@@ -197,6 +197,17 @@ def test_scores_equal_a_plain_forward_pass(policy: str, layout: Any):
     torch.testing.assert_close(scores.token_accuracy, torch.cat(expected.correct[0::2]).mean())
 
 
+def test_token_accuracy_is_that_of_chosen(policy: str, tmp_path: Path):
+    # Trained to say what is chosen and not what is rejected, so that the sides differ.
+    module = dpo(policy, regularizer=ChosenNLL(), optimizer=adamw(2e-2))
+    trainer = trainer_for(tmp_path, max_epochs=15)
+    trainer.fit(module, pairs_data(tmp_path, validation=pairs_file(tmp_path, PAIRS[:5], "held_out")))
+    correct = plain(module.model, policy, PAIRS[:5]).correct
+    of_chosen, of_rejected = torch.cat(correct[0::2]).mean().item(), torch.cat(correct[1::2]).mean().item()
+    assert of_chosen > 0.8 > of_rejected
+    assert trainer.callback_metrics["eval/mean_token_accuracy"].item() == pytest.approx(of_chosen, rel=1e-5)
+
+
 def test_the_first_loss_is_log_2(policy: str, tmp_path: Path):
     # Policy and reference are one: each pair's loss is −log σ(0). Their sums come from batches of other shapes.
     first = fit(dpo(policy), pairs_data(tmp_path), tmp_path)[0]

@@ -140,7 +140,7 @@ def test_validation_loss_is_the_mean_over_all_tokens(policy: str, tmp_path: Path
 def test_training_learns_the_rows_by_heart(policy: str, tmp_path: Path):
     module = SFTModule(policy, optimizer=adamw(1e-2))
     metrics = fitted(module, demonstrations(tmp_path, batch_size=5), tmp_path, max_epochs=60)
-    assert metrics["train/loss"] < 0.1  # from more than log 884 = 6.8
+    assert metrics["train/loss"] < 0.3  # from more than log 884 = 6.8
     assert metrics["train/mean_token_accuracy"] == 1.0
 
 

@@ -1,0 +1,143 @@
+"""DemonstrationsDataModule: drawn from a task or read from files, one tree a demonstration."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer, seed_everything
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lit_pref.data.lengths import LengthLimits
+from lit_pref.datamodules import DemonstrationsDataModule
+from lit_pref.errors import UserError
+from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.modules import SFTModule
+from lit_pref.tasks import CodeTask
+from lit_pref.types import Demonstration
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found .* module.* in eval mode at the start of training.*",
+    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
+)
+
+ROWS = [{"prompt": f"# {i}\n", "completion": f"print({i})"} for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = LlamaConfig(
+        vocab_size=884,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
+
+
+@pytest.fixture(autouse=True)
+def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
+
+
+def fitted(data: DemonstrationsDataModule, policy: str, folder: Path, **settings: Any) -> Trainer:
+    """Set up through a Trainer; without a step unless the settings say so."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "limit_train_batches": 0,
+        "limit_val_batches": 0,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": folder,
+    }
+    trainer = Trainer(**(defaults | settings))
+    trainer.fit(SFTModule(policy, scheduler=None), data)
+    return trainer
+
+
+def texts(data: DemonstrationsDataModule, stage: Any = "train") -> list[Demonstration]:
+    """Every tree as text; each must be one completion with one EOS at its end."""
+    tokenizer, result = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), []
+    for prompt, completions in data.data[stage].trees:
+        (ids,) = completions
+        assert ids[-1] == 0 and 0 not in ids[:-1]
+        result.append(Demonstration(tokenizer.decode(prompt), tokenizer.decode(ids[:-1])))
+    return result
+
+
+def written(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_task_s_demonstrations_are_those_of_its_splits(policy: str, tmp_path: Path):
+    data = DemonstrationsDataModule(CodeTask(), train_size=20, validation_size=7, seed=3)
+    fitted(data, policy, tmp_path)
+    assert texts(data) == CodeTask().demonstrations("train", 20, 3)
+    assert texts(data, "eval") == CodeTask().demonstrations("validation", 7, 3)
+
+
+def test_the_seed_of_the_run_draws_them(policy: str, tmp_path: Path):
+    prints = []
+    for seed in (1, 1, 2):
+        seed_everything(seed, verbose=False)
+        data = DemonstrationsDataModule(train_size=20, validation_size=5)
+        fitted(data, policy, tmp_path)
+        prints.append(data.fingerprints)
+    assert prints[0] == prints[1]
+    assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] != prints[2]["eval"]
+
+
+def test_files_are_read_instead_of_a_task(policy: str, tmp_path: Path):
+    train, held_out = written(tmp_path / "train.jsonl", ROWS), written(tmp_path / "held_out.jsonl", ROWS[:2])
+    data = DemonstrationsDataModule(train=train, validation=held_out, batch_size=4)
+    trainer = fitted(data, policy, tmp_path, limit_train_batches=1.0, limit_val_batches=1.0)
+    assert texts(data) == [Demonstration(row["prompt"], row["completion"]) for row in ROWS]
+    assert texts(data, "eval") == texts(data)[:2]
+    assert trainer.global_step == 2  # 6 rows in batches of 4
+    assert "eval/loss" in trainer.callback_metrics
+
+
+def test_a_file_alone_is_not_validated(policy: str, tmp_path: Path):
+    data = DemonstrationsDataModule(train=written(tmp_path / "train.jsonl", ROWS))
+    trainer = fitted(data, policy, tmp_path, limit_train_batches=1.0, limit_val_batches=1.0)
+    assert data.data.keys() == {"train"} and data.val_dataloader() == []
+    assert not any(name.startswith("eval") for name in trainer.callback_metrics)
+
+
+def test_a_data_set_folder_is_asked_for_its_validation_split(policy: str, tmp_path: Path):
+    import datasets
+
+    splits = {"train": datasets.Dataset.from_list(ROWS[:4]), "validation": datasets.Dataset.from_list(ROWS[4:])}
+    folder = str(tmp_path / "rows")
+    datasets.DatasetDict(splits).save_to_disk(folder)
+    data = DemonstrationsDataModule(train=folder, validation=folder)
+    fitted(data, policy, tmp_path)
+    assert [row.prompt for row in texts(data)] == ["# 0\n", "# 1\n", "# 2\n", "# 3\n"]
+    assert [row.prompt for row in texts(data, "eval")] == ["# 4\n", "# 5\n"]
+
+
+def test_long_rows_are_dropped_and_told(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [*ROWS, {"prompt": "#" + " 1" * 30, "completion": "x"}]  # at least 60 tokens: digits stand alone
+    data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", rows), limits=LengthLimits(max_length=40))
+    fitted(data, policy, tmp_path)
+    assert len(data.data["train"]) == 6
+    assert "train: 6 demonstrations, {'kept': 6, 'dropped_" in capsys.readouterr().out
+
+
+def test_nothing_within_the_limits_is_an_error(policy: str, tmp_path: Path):
+    data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", ROWS), limits=LengthLimits(max_length=2))
+    with pytest.raises(UserError, match=r"no demonstration of .*a.jsonl is left for train: .*dropped_"):
+        fitted(data, policy, tmp_path)
+    with pytest.raises(UserError, match="no demonstration of the task is left for train"):
+        fitted(DemonstrationsDataModule(train_size=0), policy, tmp_path)

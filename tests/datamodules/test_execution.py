@@ -1,0 +1,285 @@
+"""Pairs and passing samples from execution: once on the real code task with the real sandbox and the shipped policy,
+else on a task that runs nothing, with a policy that writes single letters.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from tokenizers import Tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule
+from lit_pref.errors import UserError
+from lit_pref.generation import LocalGenerator
+from lit_pref.losses import DPO
+from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.modules import DPOModule, SFTModule
+from lit_pref.tasks import CodeTask
+from lit_pref.types import Completion, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found .* module.* in eval mode at the start of training.*",
+)
+
+LETTERS = range(66, 80)  # a to n in the embedded tokenizer
+
+
+class Parity(Task):
+    """Passes completions of an even number of characters, and counts the gradings; `only` passes or fails all."""
+
+    name = "parity"
+
+    def __init__(self, only: Outcome | None = None) -> None:
+        self.graded, self.only = 0, only
+
+    def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
+        return [Problem(f"{split}-{seed}-{i}", f"# {split} {seed} {i}\n", "") for i in range(count)]
+
+    def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
+        self.graded += len(completions)
+        even = {True: Outcome.PASSED, False: Outcome.FAILED}
+        return [Verdict(self.only or even[len(text) % 2 == 0]) for text in completions]
+
+
+def brief_llama(seed: int = 0) -> LlamaForCausalLM:
+    """One direction of its stream is constant, and only the letters and EOS follow it."""
+    config = LlamaConfig(
+        vocab_size=884,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        model.model.embed_tokens.weight[:, 0] = 10.0
+        model.lm_head.weight[:, 0] = -3.0
+        model.lm_head.weight[[0, *LETTERS], 0] = 1.0
+    return model
+
+
+def saved(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+    return str(export_model(model, tokenizer or load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return saved(tmp_path_factory.mktemp("policy") / "model", brief_llama())
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of prompts of every call of the generator."""
+    calls: list[int] = []
+    generate = LocalGenerator.generate
+
+    def counted(self: LocalGenerator, prompts: Any, *arguments: Any) -> list[list[Completion]]:
+        calls.append(len(prompts))
+        return generate(self, prompts, *arguments)
+
+    monkeypatch.setattr(LocalGenerator, "generate", counted)
+    return calls
+
+
+def pairs_of(task: Task | None = None, **settings: Any) -> ExecutionPairsDataModule:
+    sizes = {"problems": 12, "samples": 8, "held_out_problems": 6, "batch_size": 4}
+    return ExecutionPairsDataModule(task or Parity(), **(sizes | settings))
+
+
+def trainer_for(folder: Path, **settings: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": folder,
+    }
+    return Trainer(**(defaults | settings))
+
+
+def made(data: Any, policy: str, folder: Path) -> Any:
+    """Set up through a Trainer, without a step."""
+    trainer_for(folder, limit_train_batches=0, limit_val_batches=0).fit(SFTModule(policy), data)
+    return data
+
+
+def decoded(tree: TokenTree) -> tuple[str, ...]:
+    """The prompt's text, then those of its completions; each must end with its one EOS."""
+    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+    assert all(ids[-1] == 0 and 0 not in ids[:-1] for ids in tree.completion_ids)
+    return tuple(tokenizer.decode(ids, skip_special_tokens=True) for ids in (tree.prompt_ids, *tree.completion_ids))
+
+
+# --- the real task ----------------------------------------------------------------------------------------------------
+
+
+def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled: list[int]):
+    task = CodeTask()
+    data = pairs_of(task, problems=24, held_out_problems=12, seed=5)
+    made(data, "embedded:coder", tmp_path)
+    problems = {problem.prompt: problem for split in ("train", "test") for problem in task.problems(split, 24, 5)}  # type: ignore[arg-type]
+    for stage in ("train", "eval"):
+        trees = data.data[stage].trees
+        rows = [decoded(tree) for tree in trees]
+        assert 0 < len(rows) == data.counts[stage]["pairs"] == len({prompt for prompt, *_ in rows})
+        graded = [problems[prompt] for prompt, *_ in rows]
+        assert all(verdict.passed for verdict in task.grade(graded, [chosen for _, chosen, _ in rows]))
+        assert not any(verdict.passed for verdict in task.grade(graded, [rejected for *_, rejected in rows]))
+    prompts, compositions = (
+        [{getattr(problems[decoded(tree)[0]], what) for tree in data.data[stage].trees} for stage in ("train", "eval")]
+        for what in ("prompt", "composition")
+    )
+    assert not prompts[0] & prompts[1] and not compositions[0] & compositions[1]
+
+    # The next run finds the samples of both splits, and pairs them alike.
+    assert sorted(sampled) == [12, 24]
+    again = made(pairs_of(task, problems=24, held_out_problems=12, seed=5), "embedded:coder", tmp_path)
+    assert sorted(sampled) == [12, 24]
+    assert again.fingerprints == data.fingerprints
+    # Its likelihood arm imitates what passed of the very same samples.
+    passing = PassingSamplesDataModule(task, problems=24, samples=8, held_out_problems=12, seed=5)
+    made(passing, "embedded:coder", tmp_path)
+    assert sorted(sampled) == [12, 24]
+    rows = [decoded(tree) for tree in passing.data["train"].trees]
+    assert len(rows) == len(set(passing.data["train"].trees)) >= len(data.data["train"].trees)
+    texts = [completion for _, completion in rows]
+    assert all(verdict.passed for verdict in task.grade([problems[prompt] for prompt, _ in rows], texts))
+    assert {(prompt, chosen) for prompt, chosen, _ in map(decoded, data.data["train"].trees)} <= set(rows)
+    assert passing.fingerprints["eval"] == data.fingerprints["eval"]
+
+
+# --- a task that runs nothing -----------------------------------------------------------------------------------------
+
+
+def test_training_and_held_out_problems_come_from_their_splits(policy: str, tmp_path: Path):
+    data = made(pairs_of(held_out="validation", seed=2), policy, tmp_path)
+    for stage, split in (("train", "train"), ("eval", "validation")):
+        for prompt, chosen, rejected in map(decoded, data.data[stage].trees):
+            assert prompt.startswith(f"# {split} 2 ")
+            assert len(chosen) % 2 == 0 and len(rejected) % 2 == 1
+
+
+def test_a_fit_trains_on_the_pairs(policy: str, tmp_path: Path):
+    trainer, data = trainer_for(tmp_path), pairs_of()
+    trainer.fit(DPOModule(policy, DPO(0.1), scheduler=None), data)
+    assert trainer.global_step == -(-data.counts["train"]["pairs"] // 4)
+    assert {"train/loss", "eval/loss"} <= trainer.callback_metrics.keys()
+
+
+def test_validation_alone_samples_no_training_problem_and_a_fit_adds_them(
+    policy: str, tmp_path: Path, sampled: list[int]
+):
+    module, data = DPOModule(policy, DPO(0.1), scheduler=None), pairs_of()
+    trainer_for(tmp_path).validate(module, data, verbose=False)
+    assert sampled == [6]
+    trainer_for(tmp_path).fit(module, data)
+    assert sampled == [6, 12]
+
+
+def test_samples_are_of_the_start_policy_however_often_it_is_fitted(policy: str, tmp_path: Path, sampled: list[int]):
+    optimizer = lambda params: torch.optim.SGD(params, lr=0.1)  # noqa: E731
+    module, data = DPOModule(policy, DPO(0.1), optimizer=optimizer, scheduler=None), pairs_of()
+    for _ in range(2):
+        trainer_for(tmp_path).fit(module, data)
+    assert sorted(sampled) == [6, 12]
+
+
+def test_no_seed_of_its_own_is_the_seed_of_the_run(policy: str, tmp_path: Path):
+    prints = []
+    for seed in (1, 1, 2):
+        seed_everything(seed, verbose=False)
+        prints.append(made(pairs_of(), policy, tmp_path).fingerprints)
+    assert prints[0] == prints[1]
+    assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] != prints[2]["eval"]
+    assert made(pairs_of(seed=2), policy, tmp_path).fingerprints == prints[2]
+
+
+def test_another_sampler_makes_pairs_that_are_off_policy(policy: str, tmp_path: Path):
+    other = saved(tmp_path / "other", brief_llama(1))
+    own, off, from_other = (
+        made(data, start, tmp_path)
+        for data, start in ((pairs_of(), policy), (pairs_of(sampler=other), policy), (pairs_of(), other))
+    )
+    assert off.fingerprints["train"] != own.fingerprints["train"]
+    assert off.fingerprints["train"] == from_other.fingerprints["train"]
+
+
+def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path):
+    # In its tokenizer a and b have changed places.
+    state = json.loads(load_tokenizer(policy).backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    backend = Tokenizer.from_str(json.dumps(state))
+    other_tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>")
+    assert other_tokenizer.decode([66, 67]) == "ba"
+    sampler = saved(tmp_path / "other", brief_llama(), other_tokenizer)
+    data = made(pairs_of(sampler=sampler), policy, tmp_path)
+    written = made(pairs_of(), sampler, tmp_path)
+    texts = [decoded(tree)[1:] for tree in data.data["train"].trees]
+    by_sampler = [
+        tuple(other_tokenizer.decode(ids, skip_special_tokens=True) for ids in tree.completion_ids)
+        for tree in written.data["train"].trees
+    ]
+    assert texts == by_sampler and any("a" in text for pair in texts for text in pair)
+    passing = PassingSamplesDataModule(Parity(), problems=12, samples=8, held_out_problems=6, sampler=sampler)
+    imitated = {decoded(tree)[1] for tree in made(passing, policy, tmp_path).data["train"].trees}
+    assert {chosen for chosen, _ in texts} <= imitated
+
+
+@pytest.mark.parametrize(
+    ("only", "reason"), [(Outcome.PASSED, "'no sample failed': 6"), (Outcome.FAILED, "'no sample passed': 6")]
+)
+def test_no_pair_at_all_is_an_error_with_the_mend(policy: str, tmp_path: Path, only: Outcome, reason: str):
+    with pytest.raises(UserError, match=f"no pairs: of 6 problems, .*{reason}.*raise samples, problems"):
+        made(pairs_of(Parity(only)), policy, tmp_path)
+
+
+def test_no_passing_sample_is_an_error_with_the_mend(policy: str, tmp_path: Path):
+    class HeldOutParity(Parity):
+        """Nothing passes in training."""
+
+        def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
+            failing = problems[0].id.startswith("train")
+            return [Verdict(Outcome.FAILED)] * len(completions) if failing else super().grade(problems, completions)
+
+    data = PassingSamplesDataModule(HeldOutParity(), problems=12, samples=8, held_out_problems=6)
+    with pytest.raises(UserError, match="no sample of 12 problems passed: raise samples or problems"):
+        made(data, policy, tmp_path)
+
+
+def test_passing_samples_are_distinct(policy: str, tmp_path: Path):
+    data = made(PassingSamplesDataModule(Parity(), problems=12, samples=16, held_out_problems=6), policy, tmp_path)
+    trees = data.data["train"].trees
+    assert len(set(trees)) == len(trees) == data.counts["train"]["passing samples"] > 0
+    assert all(len(decoded(tree)[1]) % 2 == 0 for tree in trees)
+
+
+def test_one_sample_cannot_make_a_pair():
+    with pytest.raises(ValueError, match=r"samples must be >= 2 .* got 1"):
+        ExecutionPairsDataModule(Parity(), samples=1)
+
+
+def test_greedy_samples_are_refused_by_their_count(policy: str, tmp_path: Path):
+    # All samples of a problem are one text, which passes or fails: no problem has both.
+    with pytest.raises(UserError, match="'pairs': 0"):
+        made(pairs_of(sampling=Sampling(temperature=0.0)), policy, tmp_path)

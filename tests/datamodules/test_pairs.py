@@ -1,0 +1,296 @@
+"""PairsDataModule: rows to batches, what is held out, in which order, and what is counted; resumed within an epoch."""
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lit_pref.data.formats import PairKeys
+from lit_pref.data.lengths import LengthLimits
+from lit_pref.datamodules import PairsDataModule
+from lit_pref.errors import UserError
+from lit_pref.losses import SimPO
+from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.modules import DPOModule, WarmupCosine
+from lit_pref.types import PairBatch
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found .* module.* in eval mode at the start of training.*",
+    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
+    "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
+)
+
+ROWS = [{"prompt": f"# {i}\n", "chosen": "x" * (i % 7 + 1), "rejected": "y" * (i % 5 + 1)} for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = LlamaConfig(
+        vocab_size=884,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
+
+
+@pytest.fixture(autouse=True)
+def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
+
+
+def written(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def module_of(policy: str, **settings: Any) -> DPOModule:
+    optimizer = lambda params: torch.optim.SGD(params, lr=0.0)  # noqa: E731
+    return DPOModule(policy, SimPO(), **{"optimizer": optimizer, "scheduler": None, **settings})
+
+
+def trainer_for(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": folder,
+        "callbacks": list(callbacks),
+    }
+    return Trainer(**(defaults | settings))
+
+
+def made(data: PairsDataModule, policy: str, folder: Path) -> PairsDataModule:
+    """Set up through a Trainer, without a step."""
+    trainer_for(folder, limit_train_batches=0, limit_val_batches=0).fit(module_of(policy), data)
+    return data
+
+
+def texts(data: PairsDataModule, stage: Any = "train") -> list[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) of every tree, EOS left out."""
+    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+    decode = lambda ids: tokenizer.decode(ids, skip_special_tokens=True)  # noqa: E731
+    return [(decode(tree.prompt_ids), *map(decode, tree.completion_ids)) for tree in data.data[stage].trees]
+
+
+# --- rows to trees ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+def test_file_formats_give_the_same_pairs(policy: str, tmp_path: Path, suffix: str):
+    path = tmp_path / f"pairs.{suffix}"
+    if suffix == "jsonl":
+        written(path, ROWS)
+    elif suffix == "json":
+        path.write_text(json.dumps(ROWS))
+    elif suffix == "csv":
+        import csv
+
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["prompt", "chosen", "rejected"])
+            writer.writeheader()
+            writer.writerows(ROWS)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    data = made(PairsDataModule(str(path), validation_share=0.0), policy, tmp_path)
+    assert sorted(texts(data)) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in ROWS)
+    assert all(ids[-1] == 0 and 0 not in ids[:-1] for tree in data.data["train"].trees for ids in tree.completion_ids)
+
+
+def test_key_names_of_the_user_and_margins_reach_the_batch(policy: str, tmp_path: Path):
+    rows = [{"question": r["prompt"], "good": r["chosen"], "bad": r["rejected"], "gap": i} for i, r in enumerate(ROWS)]
+    data = PairsDataModule(
+        written(tmp_path / "pairs.jsonl", rows),
+        validation_share=0.0,
+        keys=PairKeys("question", "good", "bad", "gap"),
+        seed=3,
+    )
+    made(data, policy, tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    prompts = [texts(data)[row][0] for row in batch.index_P.tolist()]
+    assert batch.margin_P.tolist() == [float(prompt.strip("# \n")) for prompt in prompts]
+
+
+def test_long_pairs_are_dropped_and_told(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # Prompts "# i\n" are shorter than 8 tokens; a long one takes at least its 60 digits.
+    rows = [*ROWS[:5], {"prompt": "#" + " 1" * 30, "chosen": "a", "rejected": "b"}]
+    limits = LengthLimits(max_prompt_length=8)
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", rows), validation_share=0.0, limits=limits)
+    made(data, policy, tmp_path)
+    assert len(data.data["train"]) == 5
+    assert "5 pairs, {'kept': 5, 'dropped_long_prompt': 1}" in capsys.readouterr().out
+
+
+def test_no_pair_within_the_limits_is_an_error(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+    with pytest.raises(UserError, match=r"no pair of .*pairs.jsonl is left .*'dropped_long_prompt': 40"):
+        made(PairsDataModule(path, validation_share=0, limits=LengthLimits(max_prompt_length=1)), policy, tmp_path)
+
+
+def test_bad_rows_are_skipped_on_demand_and_counted_in_the_run_folder(policy: str, tmp_path: Path):
+    bad = [{"prompt": "a", "chosen": "b"}, {"prompt": "a", "chosen": "b", "rejected": "b"}]
+    path = written(tmp_path / "pairs.jsonl", [*ROWS, *bad])
+    with pytest.raises(UserError, match=r"pairs.jsonl:41: expected the key \"rejected\""):
+        made(PairsDataModule(path), policy, tmp_path)
+    data = made(PairsDataModule(path, on_bad_row="skip", validation_share=0.0), policy, tmp_path)
+    assert len(data.data["train"]) == 40
+    skipped = json.loads((tmp_path / "skipped_rows_train.json").read_text())
+    assert skipped["total"] == 2 and skipped["counts"] == {"missing key": 1, "equal sides": 1}
+
+
+# --- what is held out, and the order ----------------------------------------------------------------------------------
+
+
+def test_a_share_is_held_out(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+    splits = []
+    for seed in (1, 1, 2):
+        data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
+        train, held_out = texts(data), texts(data, "eval")
+        assert (len(train), len(held_out)) == (30, 10)
+        assert sorted(train + held_out) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in ROWS)
+        splits.append(held_out)
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_validation_pairs_of_their_own_leave_training_whole(policy: str, tmp_path: Path):
+    train, held_out = written(tmp_path / "a.jsonl", ROWS[:30]), written(tmp_path / "b.jsonl", ROWS[30:])
+    data = made(PairsDataModule(train, validation=held_out), policy, tmp_path)
+    assert (len(data.data["train"]), len(data.data["eval"])) == (30, 10)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_share_is_refused(share: float):
+    with pytest.raises(ValueError, match=rf"validation_share must be in \[0, 1\), got {share}"):
+        PairsDataModule("pairs.jsonl", validation_share=share)
+
+
+class Rows(Callback):
+    """The rows of each training batch; stops the run in the middle of batch `fail_at`."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.rows: list[list[int]] = []
+        self.fail_at = fail_at
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: PairBatch, index: int) -> None:
+        if len(self.rows) == self.fail_at:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
+            raise RuntimeError("on purpose")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: PairBatch, index: int
+    ) -> None:
+        self.rows.append(batch.index_P.tolist())
+
+
+def order(policy: str, folder: Path, data: PairsDataModule, **settings: Any) -> list[list[int]]:
+    rows = Rows()
+    trainer_for(folder, rows, **settings).fit(module_of(policy), data)
+    return rows.rows
+
+
+def test_the_order_is_a_function_of_the_seed(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+
+    def with_seed(seed: int | None) -> list[list[int]]:
+        data = PairsDataModule(path, validation_share=0.0, batch_size=8, seed=seed)
+        return order(policy, tmp_path, data, max_epochs=2)
+
+    first = with_seed(1)
+    assert len(first) == 10 and sorted(chain(*first[:5])) == sorted(chain(*first[5:])) == list(range(40))
+    assert first[:5] != first[5:]  # another order in the second epoch
+    assert with_seed(1) == first != with_seed(2)
+    seed_everything(1, verbose=False)
+    assert with_seed(None) == first
+
+
+def test_fingerprints_tell_data_apart(policy: str, tmp_path: Path):
+    changed = [{**ROWS[0], "rejected": "zz"}, *ROWS[1:]]
+    prints = [
+        made(PairsDataModule(written(tmp_path / f"{i}.jsonl", rows), validation_share=0.0), policy, tmp_path)
+        for i, rows in enumerate((ROWS, ROWS, changed, ROWS[:-1]))
+    ]
+    same, again, other, shorter = (data.fingerprints["train"] for data in prints)
+    assert same == again
+    assert len({same, other, shorter}) == 3
+
+
+def test_another_module_gets_data_of_its_own(policy: str, tmp_path: Path):
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0, batch_size=4)
+    for layout, rows_a_pair in (("shared", 1), ("repeated", 2)):
+        trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(module_of(policy, layout=layout), data)
+        assert len(next(iter(data.train_dataloader())).trees.input_ids_BT) == 4 * rows_a_pair
+
+
+def test_without_a_trainer_it_says_what_it_needs(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="PairsDataModule tokenizes with its module's tokenizer"):
+        PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS)).setup("fit")
+
+
+# --- resumed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [0, 3, 5, 8, 10])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_an_interrupted_run_goes_on_with_the_very_next_batch(policy: str, tmp_path: Path, stop: int, scheduled: bool):
+    # 40 pairs in batches of 8: 5 a epoch, 3 epochs. A schedule makes Lightning ask for the loader before it restores.
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+    scheduler = (lambda optimizer: WarmupCosine(optimizer)) if scheduled else None
+
+    def data() -> PairsDataModule:
+        return PairsDataModule(path, validation_share=0.0, batch_size=8, seed=1)
+
+    whole = order(policy, tmp_path, data(), max_epochs=3)
+    stopped = Rows(fail_at=stop)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainer_for(tmp_path, stopped, max_epochs=3).fit(module_of(policy, scheduler=scheduler), data())
+    assert stopped.rows == whole[:stop]
+    resumed, trainer = Rows(), trainer_for(tmp_path, max_epochs=3)
+    trainer.callbacks.append(resumed)  # type: ignore[attr-defined]
+    trainer.fit(module_of(policy, scheduler=scheduler), data(), ckpt_path=tmp_path / "stopped.ckpt")
+    assert resumed.rows == whole[stop:]
+    assert trainer.global_step == 15 and trainer.current_epoch == 3
+
+
+def test_workers_keep_the_order_of_a_resumed_run(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+
+    def data() -> PairsDataModule:
+        return PairsDataModule(path, validation_share=0.0, batch_size=8, seed=1, num_workers=1)
+
+    whole = order(policy, tmp_path, data(), max_epochs=2)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainer_for(tmp_path, Rows(fail_at=6), max_epochs=2).fit(module_of(policy), data())
+    resumed = Rows()
+    trainer_for(tmp_path, resumed, max_epochs=2).fit(module_of(policy), data(), ckpt_path=tmp_path / "stopped.ckpt")
+    assert resumed.rows == whole[6:]
+
+
+def test_a_validated_checkpoint_leaves_the_next_fit_alone(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+    data = PairsDataModule(path, validation=path, batch_size=8, seed=1)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainer_for(tmp_path, Rows(fail_at=2)).fit(module_of(policy), data)
+    module = module_of(policy)
+    trainer_for(tmp_path).validate(module, data, ckpt_path=tmp_path / "stopped.ckpt", verbose=False)
+    rows = Rows()
+    trainer_for(tmp_path, rows).fit(module, data)
+    assert sorted(chain(*rows.rows)) == list(range(40))

@@ -1,0 +1,141 @@
+"""HeldOutPairs: one figure a validation pair, in the order of the rows, equal to plain forward passes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from lit_pref.callbacks import BeforeAfter
+from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
+from lit_pref.errors import UserError
+from lit_pref.evaluation import HeldOutPairs
+from lit_pref.losses import DPO, LikelihoodBudget
+from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
+from lit_pref.modules import DPOModule, SFTModule, adamw
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found .* module.* in eval mode at the start of training.*",
+    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
+)
+
+# Not sorted by length, so that the order of the rows is not that of the batches.
+ROWS = [
+    {"prompt": f"# {i}\n", "chosen": "x = 1\n" * (7 * i % 5 + 1), "rejected": "y + " * (3 * i % 4) + "1"}
+    for i in range(7)
+]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = LlamaConfig(
+        vocab_size=884,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return str(export_model(LlamaForCausalLM(config), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
+
+
+def trainer_for(folder: Path, *callbacks: Any) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+    )
+
+
+def data_of(folder: Path, **settings: Any) -> PairsDataModule:
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return PairsDataModule(str(path), **{"validation": str(path), "batch_size": 3, "seed": 0, **settings})
+
+
+def plain(model: PreTrainedModel, policy: str, side: str) -> Tensor:
+    """Summed log-probs of a side of every row, EOS included, [P]; one unpadded forward pass each."""
+    tokenizer, sums = load_tokenizer(policy), []
+    for row in ROWS:
+        prompt, target = tokenizer(row["prompt"]).input_ids, [*tokenizer(row[side]).input_ids, 0]
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + target])).logits[0, len(prompt) - 1 : -1]
+        sums.append(logits.log_softmax(-1).gather(-1, torch.tensor(target)[:, None]).sum())
+    return torch.stack(sums)
+
+
+def check(figures: dict[str, Tensor], model: PreTrainedModel, policy: str) -> None:
+    chosen, rejected = plain(model, policy, "chosen"), plain(model, policy, "rejected")
+    torch.testing.assert_close(figures["logps/chosen"], chosen, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(figures["logps/rejected"], rejected, rtol=1e-6, atol=1e-5)
+    assert figures["pair_accuracy"].tolist() == (chosen > rejected).float().tolist()
+
+
+def test_figures_before_and_after_equal_plain_forwards(policy: str, tmp_path: Path):
+    regularizer = LikelihoodBudget(budget=0.5)
+    module = DPOModule(policy, DPO(0.3), regularizer, optimizer=adamw(1e-2), cache_folder=tmp_path)
+    table = BeforeAfter([HeldOutPairs()])
+    trainer_for(tmp_path, table).fit(module, data_of(tmp_path))
+    start = load_causal_lm(policy)
+    names = {"pair_accuracy", "logps/chosen", "logps/rejected", "budget/over"}
+    for figures, model in ((table.before, start), (table.after, module.model)):
+        assert figures.keys() == names and all(x.shape == (7,) and x.device.type == "cpu" for x in figures.values())
+        check(figures, model, policy)
+    assert table.before["budget/over"].tolist() == [0.0] * 7
+    fall = plain(start, policy, "chosen") - plain(module.model, policy, "chosen")
+    assert table.after["budget/over"].tolist() == (fall > 0.5).float().tolist()
+    assert not torch.equal(table.before["logps/chosen"], table.after["logps/chosen"])
+
+
+def test_a_likelihood_baseline_has_them_too_but_no_budget(policy: str, tmp_path: Path):
+    module, table = SFTModule(policy, optimizer=adamw(1e-2)), BeforeAfter([HeldOutPairs()])
+    trainer_for(tmp_path, table).fit(module, data_of(tmp_path))
+    assert table.after.keys() == {"pair_accuracy", "logps/chosen", "logps/rejected"}
+    check(table.after, module.model, policy)
+    # it imitates the chosen sides of these very pairs
+    assert table.after["logps/chosen"].mean() > table.before["logps/chosen"].mean()
+
+
+def test_a_tie_is_no_hit(policy: str, tmp_path: Path):
+    class Level(SFTModule):
+        def score_all(self, loader: Any) -> Any:
+            scored = super().score_all(loader)
+            return scored._replace(rejected=scored.chosen)
+
+    table = BeforeAfter([HeldOutPairs()])
+    trainer_for(tmp_path, table).fit(Level(policy), data_of(tmp_path))
+    assert table.before["pair_accuracy"].tolist() == [0.0] * 7
+
+
+def test_without_validation_pairs_it_says_so(policy: str, tmp_path: Path):
+    data = data_of(tmp_path, validation=None, validation_share=0.0)
+    with pytest.raises(UserError, match=r"HeldOutPairs measures .*validation pairs, and there are none"):
+        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(SFTModule(policy), data)
+
+
+def test_demonstrations_are_no_pairs(policy: str, tmp_path: Path):
+    data = DemonstrationsDataModule(train_size=4, validation_size=4, seed=0)
+    with pytest.raises(UserError, match="SFTModule scores preference pairs, its data module gives TreeBatch"):
+        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(SFTModule(policy), data)
+
+
+def test_a_module_that_scores_no_pairs_is_refused():
+    with pytest.raises(TypeError, match="needs a module that scores pairs, got LightningModule"):
+        HeldOutPairs()(LightningModule())
