@@ -127,7 +127,10 @@ class TrainingCLI(LightningCLI):
         folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
         given = self.config_init[self.subcommand].trainer.callbacks or []
         kwargs["default_root_dir"] = str(folder)
-        kwargs["callbacks"] = [*default_callbacks(folder, given, config.trainer.enable_checkpointing), *given]
+        defaults = default_callbacks(folder, given, config.trainer.enable_checkpointing)
+        # The bar ends before others print; the record is written when they have measured.
+        bars = [callback for callback in defaults if isinstance(callback, ProgressBar)]
+        kwargs["callbacks"] = [*bars, *given, *(callback for callback in defaults if callback not in bars)]
         if config.trainer.logger in (None, True):
             kwargs["logger"] = run_loggers(folder, config.project, f"{self._stem()}/{folder.name}")
         return super().instantiate_trainer(**kwargs)

@@ -178,3 +178,4 @@ def test_while_the_closing_evaluation_runs(monkeypatch: pytest.MonkeyPatch, caps
 
     main(shlex.split(way_on))
     assert finished()["before"] == at["before"]
+    assert finished()["after"].keys() == at["before"].keys()

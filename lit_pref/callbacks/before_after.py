@@ -44,10 +44,12 @@ class BeforeAfter(Callback):
             _log_means(trainer, "before", self.before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.after = evaluate(self.evaluations, pl_module)
-        _log_means(trainer, "after", self.after)
+        self._measure_after(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.after:
+            # A run that was interrupted in its closing evaluation has no training left when it is resumed.
+            self._measure_after(trainer, pl_module)
         self._show(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,9 +61,12 @@ class BeforeAfter(Callback):
 
     def _measure_checkpoint(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Outside of a fit: the weights as they are, against the figures from before that their checkpoint carries."""
+        self._measure_after(trainer, pl_module)
+        self._show(trainer)
+
+    def _measure_after(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.after = evaluate(self.evaluations, pl_module)
         _log_means(trainer, "after", self.after)
-        self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.after:

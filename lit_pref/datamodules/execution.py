@@ -12,13 +12,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
+from lit_pref.data.pair_files import write_pairs
 from lit_pref.data.reference_cache import default_cache_folder
 from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.synthesis import GradedSample, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
+from lit_pref.synthesis import GradedSamples, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
 from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair, Sampling, Split, Task
 
@@ -73,12 +74,16 @@ class _ExecutionDataModule(_TreeDataModule):
         raise NotImplementedError
 
     def _add_pairs(self, stage: Stage) -> None:
-        made = execution_pairs(self._graded(stage), self.seed)
+        graded = self._graded(stage)
+        made = execution_pairs(graded.samples, self.seed)
         if not made.pairs:
             raise UserError(
                 f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or "
                 "temperature, or take a policy that solves some of them"
             )
+        file = graded.folder / f"pairs-seed{self.seed}.parquet"
+        if not file.exists() and self.trainer is not None and self.trainer.is_global_zero:
+            write_pairs(file, made.pairs)
         pairs = made.pairs if self.own_tokens else [_without_ids(pair) for pair in made.pairs]
         tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, LengthLimits())
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
@@ -89,9 +94,9 @@ class _ExecutionDataModule(_TreeDataModule):
         self.fingerprints[stage] = fingerprint(data.trees)
         self.counts[stage] = counts
         if self.trainer is not None and self.trainer.is_global_zero:
-            print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), flush=True)
+            print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count), flush=True)
 
-    def _graded(self, stage: Stage) -> list[GradedSample]:
+    def _graded(self, stage: Stage) -> GradedSamples:
         split, count = self.splits[stage]
         model, tokenizer = self.consumer.model, self.consumer.tokenizer
         if self.sampler is not None:
@@ -123,7 +128,8 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         is another one, the texts are tokenized again.
     batch_size: pairs a batch and device.
     seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
-    cache_folder: where graded samples are kept; None is the user's cache folder.
+    cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what they
+        were made from; None is the user's cache folder.
     """
 
     def __init__(
@@ -171,7 +177,7 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         )
 
     def _add_training_data(self) -> None:
-        demonstrations = passing_demonstrations(self._graded("train"))
+        demonstrations = passing_demonstrations(self._graded("train").samples)
         if not demonstrations:
             raise UserError(
                 f"no sample of {self.splits['train'][1]} problems passed: raise samples or problems, or take a policy "

@@ -3,6 +3,7 @@
 A method is a subclass whose step reads like the paper's algorithm. Not here: losses, data, evaluation.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +56,7 @@ class _LanguageModule(LightningModule):
         self.shares_prompts = can_share_prompts(self.model) if layout == "auto" else layout == "shared"
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = 0
+        self._batch_tokens, self._batch_start = 0, 0.0
 
     def score(self, trees: TreeBatch) -> TokenScores:
         """Log-prob, entropy and greedy hit of each completion token, [N]."""
@@ -110,9 +112,17 @@ class _LanguageModule(LightningModule):
         self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._batch_tokens, self._batch_start = 0, time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        rate = self._batch_tokens / (time.perf_counter() - self._batch_start)
+        self.log("train/tokens_per_second", rate, reduce_fx="sum", sync_dist=True)
+
     def count_tokens(self, trees: TreeBatch) -> None:
         """Add a training batch's tokens, prompts counted once a completion, to what this rank has seen."""
         self.num_tokens += trees.num_tokens
+        self._batch_tokens += trees.num_tokens
         self.log("train/num_tokens", float(self.num_tokens), reduce_fx="sum", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

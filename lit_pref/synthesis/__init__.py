@@ -7,11 +7,12 @@ from lit_pref.synthesis.execution import (
     execution_pairs,
     passing_demonstrations,
 )
-from lit_pref.synthesis.graded_samples import graded_samples
+from lit_pref.synthesis.graded_samples import GradedSamples, graded_samples
 
 __all__ = [
     "ExecutionPairs",
     "GradedSample",
+    "GradedSamples",
     "SampleSettings",
     "execution_pairs",
     "graded_samples",

@@ -106,8 +106,7 @@ def execution_pairs(samples: Iterable[GradedSample], seed: int) -> ExecutionPair
             )
         )
         problem_ids.append(problem_id)
-    counts["pairs"] = len(pairs)
-    return ExecutionPairs(pairs, problem_ids, dict(counts))
+    return ExecutionPairs(pairs, problem_ids, {"pairs": len(pairs), **counts})
 
 
 def passing_demonstrations(samples: Iterable[GradedSample]) -> list[Demonstration]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,13 @@ SCHEMA = pa.schema(
 _SHARD_PROBLEMS = 250
 
 
+class GradedSamples(NamedTuple):
+    """The samples, problem by problem, and the folder that keeps them."""
+
+    samples: list[GradedSample]
+    folder: Path
+
+
 def graded_samples(
     root: Path,
     task: Task,
@@ -40,7 +48,7 @@ def graded_samples(
     draw: SampleSettings,
     policy: str,
     name: str,
-) -> list[GradedSample]:
+) -> GradedSamples:
     """Samples of the problems, graded; from the disk where they were made before, else made shard by shard.
 
     root: the cache folder.
@@ -71,7 +79,8 @@ def graded_samples(
             sample_and_grade(task, generator, shards, draw, keep)
     if not writer.complete:
         writer.finish(total)
-    return [_from_row(row) for index in range(total) for row in pq.read_table(writer.path(index)).to_pylist()]
+    rows = (row for index in range(total) for row in pq.read_table(writer.path(index)).to_pylist())
+    return GradedSamples([_from_row(row) for row in rows], folder)
 
 
 def _to_row(sample: GradedSample) -> dict[str, object]:

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lit_pref.data.formats import read_pairs
 from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
@@ -150,6 +151,15 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
         for what in ("prompt", "composition")
     )
     assert not prompts[0] & prompts[1] and not compositions[0] & compositions[1]
+
+    # They stand on the disk as pairs, too, for whoever wants to read them.
+    files = sorted(
+        (tmp_path / "cache" / "execution").glob("*/pairs-seed5.parquet"), key=lambda file: file.stat().st_size
+    )
+    kept = [read_pairs(file).pairs for file in files]
+    assert [{(p.prompt, p.chosen, p.rejected) for p in pairs} for pairs in kept] == [
+        {decoded(tree) for tree in data.data[stage].trees} for stage in ("eval", "train")
+    ]
 
     # The next run finds the samples of both splits, and pairs them alike.
     assert sorted(sampled) == [12, 24]

@@ -120,7 +120,7 @@ def make(folder, generator, task=None, problems=600, **changes):
     task = task or Parity()
     settings = {"policy": "weights", "name": "test"} | changes
     draw = SampleSettings(3, Sampling(), seed=1)
-    return graded_samples(folder, task, task.problems("train", problems, 0), generator, draw, **settings)
+    return graded_samples(folder, task, task.problems("train", problems, 0), generator, draw, **settings).samples
 
 
 def test_samples_are_made_once(tmp_path):
