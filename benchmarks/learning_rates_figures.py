@@ -71,7 +71,7 @@ def plot(cells: Cells, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
     start = [float(row["before/pass@1"]) for rows in cells.values() for row in rows]
     left.axhline(100 * sum(start) / len(start), color="black", linewidth=1, linestyle=":")
-    left.annotate("start", (2.6e-5, 100 * sum(start) / len(start) + 1), fontsize=9)
+    left.annotate("start", (3e-5, 100 * sum(start) / len(start) + 1), fontsize=9)
     for method, colour in COLOURS.items():
         rates = sorted(rate for name, rate in cells if name == method)
         means = [100 * over_seeds(cells[method, rate], "after/pass@1").mean for rate in rates]
@@ -81,6 +81,8 @@ def plot(cells: Cells, path: Path) -> None:
             for row in cells[method, rate]:
                 left.plot(rate, 100 * float(row["after/pass@1"]), ".", color=colour, alpha=0.4, markersize=5)
     right.axhline(0, color="black", linewidth=1, linestyle=":")
+    right.set_yscale("symlog", linthresh=1)
+    right.set_yticks([-1, 0, 1, 10], ["-1", "0", "1", "10"])
     left.set(xscale="log", xlabel="learning rate", ylabel="held-out pass@1 (%)", title="What the policy can do")
     right.set(xscale="log", xlabel="learning rate", title="What chosen responses lost")
     right.set_ylabel("fall of log p(chosen), nats a response")
