@@ -33,6 +33,7 @@ policies     embedded:coder, embedded:coder-strong, embedded:coder-weak, a model
 Every constructor argument is an option and a YAML key; a later --config or option wins:
   lit-pref fit --config configs/dpo_budget.yaml --model.objective.beta 0.3 --trainer.max_epochs 1
   lit-pref fit --config configs/dpo.yaml --model.objective SimPO --model.objective.beta 2.0
+  lit-pref fit --config configs/dpo.yaml --config configs/data/pairs.yaml --data.train pairs.jsonl
   lit-pref COMMAND --help                  all options of a command
   lit-pref fit --model.help DPOModule      the arguments of a class
   lit-pref fit --config CONFIG --print_config    the resolved configuration

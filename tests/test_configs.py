@@ -101,3 +101,20 @@ def test_trains_two_steps(
     )
     assert summary["before"].keys() == summary["after"].keys() >= {"pass@1"}
     assert "held out, with 95% intervals" in capsys.readouterr().out
+
+
+def test_own_pairs_are_laid_over_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The keys of the data module that is replaced must not linger, nor may its evaluation of another task.
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    sides = {"chosen": "    return x + 1\n", "rejected": "    return x\n"}
+    rows = [{"prompt": f"# add {i}\n", **sides} for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overlay = ["--config", str(ROOT / "configs/dpo.yaml"), "--config", str(ROOT / "configs/data/pairs.yaml")]
+    own = ["--data.train", str(tmp_path / "pairs.jsonl"), "--data.validation_share", "0.2", "--data.batch_size", "4"]
+    run = ["--runs_folder", str(tmp_path), "--run_name", "run", "--trainer.log_every_n_steps", "1"]
+    main(["fit", *overlay, *own, *run])
+    summary = json.loads((tmp_path / "dpo" / "run" / "summary.json").read_text())
+    # 16 of 20 pairs train: 4 steps an epoch, 2 epochs
+    assert summary["data"] == "PairsDataModule" and summary["optimizer_steps"] == 8
+    assert summary["after"].keys() == {"pair_accuracy", "logps/chosen", "logps/rejected"}

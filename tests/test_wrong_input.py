@@ -200,7 +200,7 @@ def test_a_full_disk_keeps_what_is_finished(
 
     def full(descriptor: int) -> None:
         nonlocal shards
-        shards += ".parquet." in str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        shards += ".part-" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if shards >= 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flush(descriptor)
