@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -32,6 +33,7 @@ from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
 from lit_pref.model_cli import read_checkpoint
 from lit_pref.modules.language_model import _LanguageModule
+from lit_pref.processors import usable_processors
 
 # Classes are found in YAML by their bare name once they are imported: that is what the imports above are for.
 NAMED = (
@@ -198,6 +200,8 @@ def run_trainer(arguments: list[str]) -> None:
     # LightningCLI wants its arguments from the command line; a caller in Python gets the same. The first one stays:
     # strategies start their other processes with it.
     sys.argv = [sys.argv[0], *arguments]
+    # torch asks for the affinity, not for a container's quota; OMP_NUM_THREADS still lowers it.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
     with _quiet_lightning():
         _run_cli(command)
 

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lit_pref"
 RANKS = [
-    {"errors", "types", "progress"},
+    {"errors", "types", "progress", "processors"},
     {"sandbox", "metrics"},
     {"losses", "models", "data", "tasks", "generation"},
     {"rewards", "synthesis"},

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from lit_pref.errors import SandboxUnavailableError
+from lit_pref.processors import usable_processors
 from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.sandbox.selftest import first_leak
 from lit_pref.sandbox.verdict import encode_request, flaw, judge
@@ -155,8 +156,7 @@ def _checked_limits(timeout: float, cpu_seconds: int, memory_mb: int, output_kb:
 
 def _checked_workers(workers: int | None) -> int:
     if workers is None:
-        usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        return min(usable, MAX_DEFAULT_WORKERS)
+        return min(usable_processors(), MAX_DEFAULT_WORKERS)
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
     return workers

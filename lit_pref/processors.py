@@ -1,0 +1,30 @@
+"""How many processors this process may keep busy: its affinity, and the quota of its control group.
+
+A container with a quota of two processors on a machine of 64 reports 64 to everyone who asks; 64 threads then wait for
+each other. Not covered: quotas of parent groups that a container does not see.
+"""
+
+import math
+import os
+import sys
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_processors(cgroup: Path = _CGROUP) -> int:
+    """Processors, at least 1."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(usable, _quota(cgroup)))
+
+
+def _quota(cgroup: Path) -> int:
+    """The control group's quota in processors, rounded up; as good as infinite where there is none."""
+    two, one = cgroup / "cpu.max", cgroup / "cpu" / "cpu.cfs_quota_us"  # versions 2 and 1
+    if two.is_file():
+        quota, period = two.read_text().split()
+    elif one.is_file():
+        quota, period = one.read_text().strip(), one.with_name("cpu.cfs_period_us").read_text().strip()
+    else:
+        return sys.maxsize
+    return sys.maxsize if quota in ("max", "-1") else math.ceil(int(quota) / int(period))
