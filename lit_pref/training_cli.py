@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -81,7 +82,7 @@ class _Parser(LightningArgumentParser):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Writes the resolved `config.yaml` into the run folder, where it meets no other file of that name."""
+    """Writes the resolved `config.yaml` into the run folder, where it meets no other file of that name, and logs it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = Path(trainer.default_root_dir)
@@ -90,6 +91,9 @@ class _SaveConfig(SaveConfigCallback):
             self.parser.save(
                 self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False
             )
+            resolved = yaml.safe_load((folder / self.config_filename).read_text())
+            for logger in trainer.loggers:
+                logger.log_hyperparams(resolved)  # what runs are compared by
 
 
 class TrainingCLI(LightningCLI):

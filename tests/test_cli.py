@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from lightning.pytorch.loggers import Logger
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lit_pref.cli import main
@@ -160,6 +161,32 @@ def test_an_objective_is_swapped_by_name(tmp_path: Path, capsys: pytest.CaptureF
 
 
 # --- a run --------------------------------------------------------------------------------------------------------
+
+
+class Recorder(Logger):
+    """Keeps the hyperparameters that it is given."""
+
+    name, version = "recorder", "0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def log_hyperparams(self, params: Any, *arguments: Any, **more: Any) -> None:
+        self.kept.append(params)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None: ...
+
+
+def test_loggers_get_the_resolved_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr("lit_pref.training_cli.run_loggers", lambda *arguments: [recorder])
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small.yaml").write_text(SMALL_RUN)
+    main([*fit_arguments(tmp_path, "x"), "--model.objective.beta", "0.3", "--trainer.callbacks", "null"])
+    (config,) = recorder.kept
+    assert config["model"]["init_args"]["objective"]["init_args"]["beta"] == 0.3
+    assert config == yaml.safe_load(next(tmp_path.rglob("config.yaml")).read_text())
 
 
 def test_run_folder_is_complete(folder: Path) -> None:
