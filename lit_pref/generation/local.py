@@ -1,17 +1,20 @@
 """Completions from a causal LM in this process: batched, KV cache, several samples from one prefill, seeded.
 
-Any Hugging Face causal LM with a cache works, wherever it lies (CPU or GPU), without changing its weights or mode.
+Any Hugging Face causal LM works, wherever it lies (CPU or GPU), without changing its weights or mode; recurrent and
+hybrid ones without a cache, hence slowly.
 Not covered: speculative decoding, beam search, stop strings, sharded models (a server does those better).
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows
 from lit_pref.types import Completion, Generator, Sampling, Text
 
 if TYPE_CHECKING:
@@ -21,14 +24,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with (completions done, completions in all)."""
-
-
-class _Prompts(NamedTuple):
-    """One batch: its prompts' places in the caller's list, and their tokens, padded on the left."""
-
-    rows: list[int]
-    input_ids: Tensor
-    attended: Tensor | None  # True where a token stands; None where no row is padded
 
 
 @dataclass
@@ -59,8 +54,9 @@ class LocalGenerator(Generator):
         done = 0
         with _evaluating(self.model), torch.inference_mode():
             for number, batch in enumerate(self._batches(encoded, max(1, self.batch_size // distinct))):
-                # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran.
-                draws = torch.Generator(self.model.device).manual_seed(seed * 1_000_003 + number)
+                # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran; the numbers come
+                # from the CPU, where they are the same for every device.
+                draws = torch.Generator().manual_seed(seed * 1_000_003 + number)
                 sequences = self._decode(batch, distinct, sampling, draws)
                 for place, row in enumerate(batch.rows):
                     completions = sequences[place * distinct : (place + 1) * distinct]
@@ -70,21 +66,26 @@ class LocalGenerator(Generator):
                     self.on_progress(done, len(prompts) * samples)
         return results
 
-    def _batches(self, encoded: list[tuple[int, ...]], size: int) -> "Iterator[_Prompts]":
-        """Prompts of like length together, so that little is padded."""
+    def _batches(self, encoded: list[tuple[int, ...]], size: int) -> "Iterator[Prompts]":
+        """Prompts of like length together, so that little is padded; of one length where nothing may be."""
         order = sorted(range(len(encoded)), key=lambda row: (len(encoded[row]), row))
-        device = self.model.device
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            width = len(encoded[rows[-1]])
-            padding = [width - len(encoded[row]) for row in rows]
-            ids = [[0] * pad + list(encoded[row]) for row, pad in zip(rows, padding, strict=True)]
-            attended = None
-            if any(padding):
-                attended = torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]
-            yield _Prompts(rows, torch.tensor(ids, device=device), attended)
+        groups = [order]
+        if self.model._is_stateful:
+            groups = [list(rows) for _, rows in groupby(order, key=lambda row: len(encoded[row]))]
+        for group in groups:
+            for start in range(0, len(group), size):
+                yield self._padded(encoded, group[start : start + size])
 
-    def _decode(self, batch: _Prompts, samples: int, sampling: Sampling, draws: torch.Generator) -> list[Completion]:
+    def _padded(self, encoded: list[tuple[int, ...]], rows: list[int]) -> Prompts:
+        device, width = self.model.device, max(len(encoded[row]) for row in rows)
+        padding = [width - len(encoded[row]) for row in rows]
+        ids = [[0] * pad + list(encoded[row]) for row, pad in zip(rows, padding, strict=True)]
+        attended = None
+        if any(padding):
+            attended = torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]
+        return Prompts(rows, torch.tensor(ids, device=device), attended)
+
+    def _decode(self, batch: Prompts, samples: int, sampling: Sampling, draws: torch.Generator) -> list[Completion]:
         """The completions of each prompt of the batch, `samples` of each side by side.
 
         Samples of a prompt that agree so far have the same state, so they are one row until they part: each step draws
@@ -97,13 +98,11 @@ class LocalGenerator(Generator):
         count_S = torch.zeros(prompts * samples, dtype=torch.long, device=device)
         finished_S = torch.zeros_like(count_S, dtype=torch.bool)
 
-        position_ids = _positions(batch)
-        out = self._forward(batch.input_ids, batch.attended, position_ids, None)
-        cache, attended_RT, position_R = out.past_key_values, batch.attended, position_ids[:, -1].expand(prompts)
+        rows = (RecomputedRows if self.model._is_stateful else CachedRows)(self.model, batch)
+        logits_RV = rows.start()
         sample_A = torch.arange(prompts * samples, device=device)
         row_A = sample_A // samples
         for step in range(sampling.max_new_tokens):
-            logits_RV = out.logits[:, -1].float()
             token_A = _draw(logits_RV, row_A, sampling, draws)
             tokens_ST[sample_A, step] = token_A
             logps_ST[sample_A, step] = logits_RV.log_softmax(-1)[row_A, token_A]
@@ -114,23 +113,8 @@ class LocalGenerator(Generator):
                 break
             sample_A, vocabulary = sample_A[going_A], logits_RV.shape[1]
             branch_R, row_A = torch.unique((row_A * vocabulary + token_A)[going_A], return_inverse=True)
-            parent_R, token_R = branch_R // vocabulary, branch_R % vocabulary
-            cache.batch_select_indices(parent_R)
-            position_R = position_R[parent_R] + 1
-            if attended_RT is not None:
-                attended_RT = torch.cat([attended_RT[parent_R], attended_RT.new_ones(len(parent_R), 1)], 1)
-            out = self._forward(token_R[:, None], attended_RT, position_R[:, None], cache)
+            logits_RV = rows.branch(branch_R // vocabulary, branch_R % vocabulary)
         return self._completions(tokens_ST, logps_ST, count_S, finished_S)
-
-    def _forward(self, input_ids: Tensor, attended: Tensor | None, position_ids: Tensor, cache: Any) -> Any:
-        return self.model(
-            input_ids=input_ids,
-            attention_mask=None if attended is None else attended.long(),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
 
     def _completions(self, tokens: Tensor, logps: Tensor, count: Tensor, finished: Tensor) -> list[Completion]:
         rows = zip(tokens.tolist(), logps.tolist(), count.tolist(), finished.tolist(), strict=True)
@@ -150,16 +134,13 @@ class LocalGenerator(Generator):
         return {stop for stop in [*several, self.tokenizer.eos_token_id] if stop is not None}
 
 
-def _positions(batch: _Prompts) -> Tensor:
-    if batch.attended is None:
-        return torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)[None]
-    return (batch.attended.long().cumsum(1) - 1).clamp(min=0)
-
-
 def _draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, draws: torch.Generator) -> Tensor:
     """A token for each sample from its row's distribution, [A]."""
     if sampling.temperature == 0:
         return logits_RV.argmax(-1)[row_A]
+    device = logits_RV.device
+    if device.type == "mps":  # has no float64
+        logits_RV, row_A = logits_RV.cpu(), row_A.cpu()
     probs_RV = (logits_RV / sampling.temperature).softmax(-1).double()
     if sampling.top_p < 1:
         descending_RV, order_RV = probs_RV.sort(-1, descending=True)
@@ -170,8 +151,8 @@ def _draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, draws: torch.Gen
     cumulative_RV = probs_RV.cumsum(-1)
     cumulative_RV /= cumulative_RV[:, -1:].clone()
     line = (cumulative_RV + torch.arange(len(probs_RV), device=probs_RV.device)[:, None]).flatten()
-    uniform_A = torch.rand(len(row_A), generator=draws, dtype=torch.float64, device=row_A.device)
-    return torch.searchsorted(line, row_A + uniform_A, right=True) - row_A * probs_RV.shape[1]
+    uniform_A = torch.rand(len(row_A), generator=draws, dtype=torch.float64).to(line.device)
+    return (torch.searchsorted(line, row_A + uniform_A, right=True) - row_A * probs_RV.shape[1]).to(device)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.local import _draw
@@ -46,6 +46,50 @@ def plain_logps(model, prompt, completion):
     logits = model(torch.tensor([[*prompt, *completion]])).logits[0]
     scored = logits.log_softmax(-1)[len(prompt) - 1 : -1]
     return scored.gather(-1, torch.tensor(completion)[:, None]).squeeze(-1)
+
+
+SIZE = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 1,
+    "eos_token_id": 0,
+}
+WINDOWS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4, "query_pre_attn_scalar": 8}
+OTHERS = {
+    "gpt2": {},  # learned positions
+    "mistral": {"sliding_window": 4},  # a cache that forgets, shorter than prompt and completion
+    "gemma3_text": WINDOWS,
+    "bloom": {},  # positions from columns
+    "mamba": {},  # no keys and values at all
+}
+
+
+def of_type(model_type):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(model_type, **SIZE, **OTHERS[model_type])
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_kept_log_probs_are_right_for_other_architectures(model_type, tokenizer):
+    other = of_type(model_type)
+    for batch_size in (1, 64):
+        completions = LocalGenerator(other, tokenizer, encode, batch_size).generate(
+            PROMPTS, 5, Sampling(max_new_tokens=8), seed=1
+        )
+        for prompt, several in zip(PROMPTS, completions, strict=True):
+            for completion in several:
+                with torch.no_grad():
+                    expected = plain_logps(other, encode(prompt, tokenizer), list(completion.token_ids))
+                torch.testing.assert_close(torch.tensor(completion.logps), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 1024])  # 1024: prompts of unlike length are padded into one batch
