@@ -46,6 +46,14 @@ NAMED = (
     lit_pref.tasks,
 )
 
+_CLASSES = "The arguments of a class: --model.help DPOModule, --data.help PairsDataModule."
+DESCRIPTIONS = {
+    "fit": f"Train a method on data; figures before and after, and a complete run folder. {_CLASSES}",
+    "validate": f"Measure a checkpoint (--ckpt_path) on the held-out data, against where it started. {_CLASSES}",
+    "test": f"Measure a checkpoint (--ckpt_path) on the held-out data, logged under test/. {_CLASSES}",
+    "predict": f"Write every figure of every held-out pair under a checkpoint to predictions.parquet. {_CLASSES}",
+}
+
 # Said in every run, and nothing that a user could or should change.
 _IDLE_WARNINGS = (
     "`isinstance.treespec, LeafSpec.` is deprecated",  # between Lightning and a newer torch
@@ -245,7 +253,7 @@ def _run_cli(command: str) -> None:
         },
         seed_everything_default=0,
         parser_class=_Parser,
-        parser_kwargs={command: {"description": f"lit-pref {command}"}, "prog": "lit-pref"},
+        parser_kwargs={command: {"description": DESCRIPTIONS[command]}, "prog": "lit-pref"},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
     )
