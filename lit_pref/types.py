@@ -168,7 +168,13 @@ class Task(ABC):
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
 class Sampling:
-    """How completions are drawn. temperature 0 is greedy; top_p 1 keeps the whole distribution."""
+    """How completions are drawn.
+
+    Args:
+        temperature: 0 is greedy, 1 the model's own distribution.
+        top_p: the likeliest tokens that hold this share of the mass are kept; 1 keeps all.
+        max_new_tokens: where a completion is cut if it has not ended.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0

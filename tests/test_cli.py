@@ -1,6 +1,7 @@
 """The command as a user meets it: help at once, a complete run folder, resuming, validating, exporting."""
 
 import csv
+import inspect
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,8 +18,20 @@ import yaml
 from lightning.pytorch.loggers import Logger
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import lit_pref.datamodules
+import lit_pref.evaluation
+import lit_pref.losses
+import lit_pref.modules
+from lit_pref.callbacks import BeforeAfter
 from lit_pref.cli import main
+from lit_pref.data.formats import PairKeys
+from lit_pref.data.lengths import LengthLimits
+from lit_pref.evaluation import PassAtK
+from lit_pref.losses import DPO, IPO, ChosenNLL, DPOPositive, Hinge, LikelihoodBudget, SimPO
 from lit_pref.models import load_causal_lm
+from lit_pref.sandbox import NamespaceSandbox
+from lit_pref.tasks import CodeTask
+from lit_pref.types import Sampling
 
 SMALL_RUN = """\
 seed_everything: 3
@@ -95,12 +109,6 @@ def test_help_is_instant_and_lists_what_there_is() -> None:
 
 
 def test_help_names_all_public_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    import inspect
-
-    import lit_pref.datamodules
-    import lit_pref.evaluation
-    import lit_pref.losses
-
     main([])
     shown = capsys.readouterr().out
     for package in (lit_pref.datamodules, lit_pref.evaluation, lit_pref.losses):
@@ -131,6 +139,20 @@ def test_help_of_commands_and_classes(arguments: list[str], shown: str, capsys: 
         main(arguments)
     assert exit_.value.code == 0
     assert shown in capsys.readouterr().out
+
+
+CONFIGURED = [
+    *(getattr(lit_pref.modules, name) for name in ("DPOModule", "SFTModule", "WarmupCosine", "WarmupStableDecay")),
+    *(getattr(lit_pref.datamodules, name) for name in lit_pref.datamodules.__all__),
+    *(DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget),
+    *(PassAtK, CodeTask, BeforeAfter, Sampling, LengthLimits, PairKeys, NamespaceSandbox),
+]
+
+
+@pytest.mark.parametrize("configured", CONFIGURED, ids=lambda item: item.__name__)
+def test_help_describes_every_argument(configured: type) -> None:
+    described = {parameter.arg_name for parameter in docstring_parser.parse(configured.__doc__ or "").params}
+    assert described >= inspect.signature(configured).parameters.keys()
 
 
 # --- the resolved configuration -----------------------------------------------------------------------------------

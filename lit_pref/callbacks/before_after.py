@@ -23,7 +23,8 @@ from lit_pref.evaluation.base import Evaluation
 class BeforeAfter(Callback):
     """Runs evaluations at the start and the end of a fit, on every rank, without touching the training.
 
-    evaluations: each gives figures of its own names; they run in the weights' precision, without autocast.
+    Args:
+        evaluations: each gives figures of its own names; they run in the weights' precision, without autocast.
 
     `before` and `after` hold the per-item figures, [items] each, fp32, on the CPU; `after` stays empty where training
     did not come to its end. The figures from before travel in the checkpoint, and a resumed run compares with those;

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 class TrainingProgress(RichProgressBar):
     """Rich progress bars for fit, validate, test and predict; where there is no terminal, only their last state.
 
-    refresh_rate: redraws a second; 0 shows nothing.
+    Args:
+        refresh_rate: redraws a second; 0 shows nothing.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:

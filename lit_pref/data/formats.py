@@ -40,7 +40,14 @@ _RATING_KEYS = (
 
 @dataclass(frozen=True)
 class PairKeys:
-    """Key names of the user's own; without `prompt_key` the prompt is what both responses begin with."""
+    """Key names of the user's own.
+
+    Args:
+        prompt_key: the prompt's; null where the prompt is what both responses begin with.
+        chosen_key: the better response's.
+        rejected_key: the worse response's.
+        margin_key: that of a number by which chosen is better; null takes `margin` where a row has it.
+    """
 
     prompt_key: str | None = "prompt"
     chosen_key: str = "chosen"

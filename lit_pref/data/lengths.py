@@ -16,9 +16,10 @@ from lit_pref.types import TokenTree
 class LengthLimits:
     """In tokens; None is unlimited.
 
-    max_prompt_length: of the prompt alone, BOS included.
-    max_length: of the prompt with its longest completion, EOS included.
-    overlong: leave the record out, cut it, or stop with a UserError.
+    Args:
+        max_prompt_length: of the prompt alone, BOS included.
+        max_length: of the prompt with its longest completion, EOS included.
+        overlong: leave the record out, cut it, or stop with a UserError.
     """
 
     max_prompt_length: int | None = None

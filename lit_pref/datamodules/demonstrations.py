@@ -13,10 +13,16 @@ from lit_pref.types import Demonstration, Split, Task
 class DemonstrationsDataModule(_TreeDataModule):
     """Prompts with the completions to imitate.
 
-    task: draws demonstrations; used where `train` is not given.
-    train, validation: files, globs, folders or hub ids of rows `prompt, completion` or `messages`, instead of a task.
-    train_size, validation_size: demonstrations to draw from the task.
-    limits: lengths in tokens, and what becomes of longer rows.
+    Args:
+        task: draws demonstrations; used where `train` is not given.
+        train: a file, glob, folder or hub id of rows `prompt, completion` or `messages`, instead of a task.
+        validation: likewise.
+        train_size: demonstrations to draw from the task.
+        validation_size: likewise, of its validation split.
+        limits: lengths in tokens, and what becomes of longer rows.
+        batch_size: demonstrations a batch and device.
+        seed: of what is drawn and of the order; None is the run's `seed_everything`.
+        num_workers: processes that collate batches; 0 is the main one, which is usually fastest.
     """
 
     def __init__(

@@ -121,15 +121,19 @@ def _without_ids(pair: PreferencePair) -> PreferencePair:
 class ExecutionPairsDataModule(_ExecutionDataModule):
     """One passing and one failing completion of each problem, at random; a problem without both gives no pair.
 
-    task: problems and their grading; by default the embedded code task.
-    problems: training problems to sample; held_out_problems: those of the validation pairs, from split `held_out`.
-    samples, sampling: completions a problem and how they are drawn; the defaults are ours.
-    sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its tokenizer
-        is another one, the texts are tokenized again.
-    batch_size: pairs a batch and device.
-    seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
-    cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what they
-        were made from; None is the user's cache folder.
+    Args:
+        task: problems and their grading; by default the embedded code task.
+        problems: training problems to sample.
+        samples: completions a problem; the default is ours.
+        sampling: how they are drawn; the default is ours.
+        held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
+        held_out_problems: problems to sample for validation pairs.
+        sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
+            tokenizer is another one, the texts are tokenized again.
+        batch_size: pairs a batch and device.
+        seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
+        cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
+            they were made from; None is the user's cache folder.
     """
 
     def __init__(
@@ -156,7 +160,19 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
 class PassingSamplesDataModule(_ExecutionDataModule):
     """The distinct passing completions of each problem, to imitate; validated on the same pairs as its sibling.
 
-    Arguments as `ExecutionPairsDataModule`; batch_size counts completions.
+    Args:
+        task: problems and their grading; by default the embedded code task.
+        problems: training problems to sample.
+        samples: completions a problem; the default is ours.
+        sampling: how they are drawn; the default is ours.
+        held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
+        held_out_problems: problems to sample for validation pairs.
+        sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
+            tokenizer is another one, the texts are tokenized again.
+        batch_size: completions a batch and device.
+        seed: draws problems, samples and the order; None is the run's `seed_everything`.
+        cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
+            they were made from; None is the user's cache folder.
     """
 
     def __init__(

@@ -20,14 +20,17 @@ from lit_pref.types import PreferencePair
 class PairsDataModule(_TreeDataModule):
     """Pairs of a chosen and a rejected response to one prompt.
 
-    train: a JSON Lines, JSON, CSV or Parquet file, a glob, a folder, or a hub id.
-    validation: likewise; None holds out the share `validation_share` of `train` at random.
-    keys: the rows' key names where they are none of the known formats.
-    limits: lengths in tokens, and what becomes of longer pairs.
-    on_bad_row: stop at the first row that cannot be used, or skip such rows, count them by reason and write the counts
-        into the run folder.
-    batch_size: pairs a batch and device.
-    seed: of the order and of what is held out; None is the run's `seed_everything`.
+    Args:
+        train: a JSON Lines, JSON, CSV or Parquet file, a glob, a folder, or a hub id.
+        validation: likewise; None holds out a share of `train` at random.
+        validation_share: how much that is, in [0, 1).
+        keys: the rows' key names where they are none of the known formats.
+        limits: lengths in tokens, and what becomes of longer pairs.
+        on_bad_row: stop at the first row that cannot be used, or skip such rows, count them by reason and write the
+            counts into the run folder.
+        batch_size: pairs a batch and device.
+        seed: of the order and of what is held out; None is the run's `seed_everything`.
+        num_workers: processes that collate batches; 0 is the main one, which is usually fastest.
     """
 
     def __init__(

@@ -24,9 +24,15 @@ class HarnessError(RuntimeError):
 class PassAtK(Evaluation):
     """Share of problems solved by at least one of k completions.
 
-    task: problems and their grading.
-    problems: how many, of `split`, drawn with `seed`; fixed over runs, so that runs compare.
-    k: the figures `pass@k` to give; samples: completions a problem, at least the largest k.
+    Args:
+        task: problems and their grading.
+        split: test holds out compositions; validation is for choosing settings.
+        problems: how many; the same for every run, so that runs compare.
+        k: the figures `pass@k` to give.
+        samples: completions a problem, at least the largest k.
+        sampling: how they are drawn; greedy by default.
+        seed: draws problems and samples.
+        batch_size: sequences decoded side by side.
     """
 
     def __init__(

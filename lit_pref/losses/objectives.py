@@ -38,7 +38,9 @@ class DPO(PairObjective):
 
     −(1 − label_smoothing) · log σ(beta · D) − label_smoothing · log σ(−beta · D)
 
-    label_smoothing: the share of pairs whose order is taken to be wrong, in [0, 0.5).
+    Args:
+        beta: scale of the implicit rewards; the smaller, the further the policy may move.
+        label_smoothing: the share of pairs whose order is taken to be wrong, in [0, 0.5).
     """
 
     beta: float = 0.1
@@ -64,7 +66,8 @@ class IPO(PairObjective):
 
     ((lw − lw0)/|y_w| − (ll − ll0)/|y_l| − 1/(2 · beta))²
 
-    beta: the paper's tau; pairs are drawn to a gap of 1/(2 · beta) nats per token.
+    Args:
+        beta: the paper's tau; pairs are drawn to a gap of 1/(2 · beta) nats per token.
     """
 
     beta: float = 0.1
@@ -86,7 +89,9 @@ class SimPO(PairObjective):
 
     −log σ(beta · (lw/|y_w| − ll/|y_l|) − margin)
 
-    margin: gamma itself, not the gamma/beta ratio that the authors' code takes.
+    Args:
+        beta: scale of the gap between mean log-probs.
+        margin: gamma itself, not the gamma/beta ratio that the authors' code takes.
     """
 
     beta: float = 2.0
@@ -109,6 +114,9 @@ class Hinge(PairObjective):
     """DPO's implicit rewards with a hinge in place of the sigmoid: the loss of SLiC (arXiv 2305.10425), as in TRL.
 
     max(0, 1 − beta · D), without a gradient at equality.
+
+    Args:
+        beta: scale of the implicit rewards, as in DPO.
     """
 
     beta: float = 0.1
@@ -129,7 +137,9 @@ class DPOPositive(PairObjective):
 
     −log σ(beta · D − beta · weight · max(0, lw0 − lw)), the hinge without a gradient at equality.
 
-    weight: lambda, which Python keeps for itself; 0 is plain DPO.
+    Args:
+        beta: scale of the implicit rewards, as in DPO.
+        weight: lambda, which Python keeps for itself; 0 is plain DPO.
     """
 
     beta: float = 0.1

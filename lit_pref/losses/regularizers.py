@@ -42,6 +42,10 @@ class ChosenNLL(Regularizer):
     weight · −lw/|y_w| per token, the form of arXiv 2404.19733 and the default; weight · −lw per sequence.
 
     Per token, each pair counts alike; a mean over all chosen tokens of a batch would weigh long responses more.
+
+    Args:
+        weight: RPO's alpha.
+        per: whether the likelihood is that of the whole response or its mean over tokens.
     """
 
     weight: float = 1.0
@@ -69,8 +73,12 @@ class LikelihoodBudget(Regularizer):
 
     weight · max(0, lw0 − lw − budget), or with (lw0 − lw)/|y_w| in place of lw0 − lw per token
 
-    budget: nats given away for free, per sequence or per token, whichever `per` says. A negative budget demands a
-        rise; far below zero the gradient is that of weight · NLL(chosen).
+    Args:
+        budget: nats given away for free, per sequence or per token, whichever `per` says. A negative budget demands a
+            rise; far below zero the gradient is that of weight · NLL(chosen).
+        weight: what a nat beyond the budget costs.
+        per: whether nats are counted for the whole response or as their mean over its tokens.
+
     Returns [P] penalties, zero inside the budget. A budget exactly spent is still inside: its gradient is zero, so
     that a budget of 0 does not pull on a policy that has not moved. A rise is never charged.
     """

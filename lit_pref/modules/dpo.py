@@ -35,12 +35,15 @@ class _Reference(NamedTuple):
 class DPOModule(_LanguageModule):
     """Trains a policy on preference pairs.
 
-    policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
-    objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
-    regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
-    dropout: whether the model's own dropout is on in training.
-    layout: whether both responses share their prompt in the batch; auto shares where the architecture allows it.
-    cache_folder: where reference log-probs are kept; None is the user's cache folder.
+    Args:
+        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
+        objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
+        regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
+        dropout: whether the model's own dropout is on in training.
+        layout: whether both responses share their prompt in the batch; auto shares where the architecture allows it.
+        optimizer: what makes the optimizer from the parameters.
+        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        cache_folder: where reference log-probs are kept; None is the user's cache folder.
     """
 
     def __init__(

@@ -34,7 +34,13 @@ class _WholeRunSchedule(LRScheduler):
 
 
 class WarmupCosine(_WholeRunSchedule):
-    """Linear warm-up over the share `warmup` of the steps, then half a cosine down to `floor` of the base rate."""
+    """Linear warm-up, then half a cosine down.
+
+    Args:
+        optimizer: whose learning rates are scaled.
+        warmup: share of the optimizer steps that warm up.
+        floor: share of the base rate that it ends at.
+    """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.1, floor: float = 0.0) -> None:
         _check_share("warmup", warmup)
@@ -51,9 +57,14 @@ class WarmupCosine(_WholeRunSchedule):
 
 
 class WarmupStableDecay(_WholeRunSchedule):
-    """Linear warm-up, a constant rate, and a linear decay to 0 over the last share `decay` of the steps (WSD).
+    """Linear warm-up, a constant rate, and a linear decay to 0 at the end (WSD).
 
     The defaults are those of the released CodePMP code: 3% warm-up, last 10% decay.
+
+    Args:
+        optimizer: whose learning rates are scaled.
+        warmup: share of the optimizer steps that warm up.
+        decay: share of the optimizer steps, the last ones, that decay.
     """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.03, decay: float = 0.1) -> None:

@@ -16,10 +16,13 @@ from lit_pref.types import PairBatch, TreeBatch
 class SFTModule(_LanguageModule):
     """Maximizes the likelihood of completions given their prompts.
 
-    policy: `embedded:NAME`, a model folder, or a hub id.
-    random_init: start from fresh weights of the policy's configuration instead of its trained ones.
-    dropout: whether the model's own dropout is on in training.
-    layout: whether completions of one prompt share it in the batch; auto shares where the architecture allows it.
+    Args:
+        policy: `embedded:NAME`, a model folder, or a hub id.
+        random_init: start from fresh weights of the policy's configuration instead of its trained ones.
+        dropout: whether the model's own dropout is on in training.
+        layout: whether completions of one prompt share it in the batch; auto shares where the architecture allows it.
+        optimizer: what makes the optimizer from the parameters.
+        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
     def __init__(

@@ -70,11 +70,12 @@ class _PooledSandbox(Sandbox):
 class NamespaceSandbox(_PooledSandbox):
     """Isolated by Linux namespaces and a system-call filter; see `isolate.py` for what a program gets.
 
-    workers: processes that run programs; by default one for each processor this process may use, at most 4.
-    timeout: wall seconds a program, its cases included.
-    cpu_seconds: processor seconds a program.
-    memory_mb: address space of a program's process, the interpreter included (about 30 MB).
-    output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
+    Args:
+        workers: processes that run programs; by default one for each processor this process may use, at most 4.
+        timeout: wall seconds a program, its cases included.
+        cpu_seconds: processor seconds a program.
+        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
+        output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
 
     Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
     """

@@ -22,8 +22,9 @@ _MAX_MISSES = 200_000  # draws in a row without a new problem: the split is used
 class CodeTask(Task):
     """Problems whose completions are the indented body of `solve`.
 
-    sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
-    bug_rate: the share of demonstrations that get a human-like slip, where one applies.
+    Args:
+        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+        bug_rate: the share of demonstrations that get a human-like slip, where one applies.
     """
 
     def __init__(self, sandbox: Sandbox | None = None, bug_rate: float = 0.0) -> None:
