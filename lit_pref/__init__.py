@@ -1,0 +1,1 @@
+"""lit_pref: preference learning on PyTorch Lightning. Start with `types.py`, then `modules/`."""

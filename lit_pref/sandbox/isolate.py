@@ -91,13 +91,16 @@ def _write_id_maps(pid: int, user: int, group: int) -> None:
         with open(f"/proc/{pid}/{name}", "w") as file:
             file.write(text)
 
-    if user == 0:
+    def permitted(name: str, text: str) -> bool:
         try:
-            write("uid_map", f"0 0 1\n{NOBODY} {NOBODY} 1\n")
-            write("gid_map", f"0 {group} 1\n{NOBODY} {NOBODY} 1\n")
-            return
+            write(name, text)
         except PermissionError:  # root of a container that has only this one id
-            pass
+            return False
+        return True
+
+    if user == 0 and permitted("uid_map", f"0 0 1\n{NOBODY} {NOBODY} 1\n"):
+        write("gid_map", f"0 {group} 1\n{NOBODY} {NOBODY} 1\n")
+        return
     write("uid_map", f"{NOBODY} {user} 1\n")
     write("setgroups", "deny")
     write("gid_map", f"{NOBODY} {group} 1\n")

@@ -57,7 +57,8 @@ def graded_samples(
     """
     provenance: dict[str, JsonValue] = {
         "task": task.name,
-        "problems": blake2b("".join(problem.id for problem in problems).encode(), digest_size=8).hexdigest(),
+        # With their cases: a verdict is of these tests, whatever the problem is called.
+        "problems": blake2b(repr([(p.id, p.prompt, p.cases) for p in problems]).encode(), digest_size=8).hexdigest(),
         "policy": policy,
         "samples": draw.samples,
         "sampling": asdict(draw.sampling),

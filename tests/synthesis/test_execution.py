@@ -1,9 +1,11 @@
 """Pairs from graded samples: one passing, one failing, at random; only the model's own failures are rejected."""
 
+from dataclasses import replace
+
 import pytest
 
 from lit_pref.synthesis import GradedSample, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
-from lit_pref.types import Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
+from lit_pref.types import Case, Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
 
 
 def sample(problem: str, text: str, outcome: Outcome, finished: bool = True) -> GradedSample:
@@ -137,6 +139,17 @@ def test_other_weights_make_other_samples(tmp_path):
     make(tmp_path, generator)
     make(tmp_path, generator, policy="other weights")
     assert len(generator.prompts) == 1200
+
+
+def test_other_tests_of_the_same_problems_are_run(tmp_path):
+    class Stricter(Parity):
+        def problems(self, split, count, seed):
+            return [replace(problem, cases=(Case("f()", "1"),)) for problem in super().problems(split, count, seed)]
+
+    make(tmp_path, Echo(), problems=4)
+    stricter = Stricter()
+    make(tmp_path, Echo(), stricter, problems=4)
+    assert len(stricter.graded) == 12  # not the verdicts of the tests before
 
 
 def test_an_interrupted_run_goes_on_with_its_shards(tmp_path):
