@@ -217,6 +217,20 @@ class TokenTree(NamedTuple):
         return len(self.completion_ids) * len(self.prompt_ids) + sum(map(len, self.completion_ids))
 
 
+RowLayout = Literal["packed", "shared", "repeated"]
+"""How trees lie in a batch: one behind another in one row without padding; one a row, padded to the longest; or, for
+models which cannot share prompts, each completion in a row of its own with its prompt repeated before it."""
+
+
+class TreeSpan(NamedTuple):
+    """Where one tree lies: its row, the column of its first token, and its lengths in tokens."""
+
+    row: int
+    start: int
+    prompt: int
+    branches: tuple[int, ...]
+
+
 class TreeBatch(NamedTuple):
     """Token trees laid out in rows; see `lit_pref.data.packing.collate_trees`.
 
@@ -235,6 +249,7 @@ class TreeBatch(NamedTuple):
     length_K: Tensor  # completion tokens
     num_tokens: int  # with the prompt counted once a completion, so that layouts and peers compare
     plain: bool  # every row is one right-padded sequence: ordinary causal attention is exact
+    spans: tuple[TreeSpan, ...]  # the trees in the order given, so that attention can go tree by tree
 
 
 class PairBatch(NamedTuple):
@@ -243,6 +258,7 @@ class PairBatch(NamedTuple):
     trees: TreeBatch
     index_P: Tensor  # row in its data set: finds cached reference log-probs
     margin_P: Tensor | None
+    weight: float = 1.0  # of the batch's mean over pairs, so that a step is the mean over all its batches' pairs
 
 
 class PairLogps(NamedTuple):

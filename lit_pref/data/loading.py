@@ -12,8 +12,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from lit_pref.data.packing import collate_pairs, collate_trees
-from lit_pref.types import PairBatch, TokenTree, TreeBatch
+from lit_pref.data.packing import collate_pairs, collate_trees, lay_out
+from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch
 
 Batch = TypeVar("Batch")
 Collate = Callable[[Sequence[int], Sequence[TokenTree]], Batch]
@@ -22,26 +22,26 @@ Collate = Callable[[Sequence[int], Sequence[TokenTree]], Batch]
 
 @dataclass(frozen=True)
 class PairCollate:
-    """Rows of pairs to a `PairBatch`, one tree a row."""
+    """Rows of pairs to a `PairBatch`."""
 
     pad_id: int
-    shared: bool
+    layout: RowLayout
     margins: Sequence[float] | None = None
 
     def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> PairBatch:
         margins = None if self.margins is None else [self.margins[row] for row in rows]
-        return collate_pairs([[tree] for tree in trees], rows, self.pad_id, margins, self.shared)
+        return collate_pairs(lay_out(trees, self.layout), rows, self.pad_id, margins, self.layout != "repeated")
 
 
 @dataclass(frozen=True)
 class TreeCollate:
-    """Trees of any number of completions to a `TreeBatch`, one tree a row."""
+    """Trees of any number of completions to a `TreeBatch`."""
 
     pad_id: int
-    shared: bool
+    layout: RowLayout
 
     def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> TreeBatch:
-        return collate_trees([[tree] for tree in trees], self.pad_id, self.shared)
+        return collate_trees(lay_out(trees, self.layout), self.pad_id, self.layout != "repeated")
 
 
 @dataclass

@@ -3,14 +3,14 @@
 Not covered: tokenizing, the order of the data, and how many trees a batch takes; padding always stands on the right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from lit_pref.types import PairBatch, TokenTree, TreeBatch
+from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch, TreeSpan
 
 
 class _Segment(NamedTuple):
@@ -72,6 +72,7 @@ def collate_trees(rows: Sequence[Sequence[TokenTree]], pad_id: int, shared: bool
         length_K=torch.from_numpy(length_K),
         num_tokens=sum(tree.repeated_length for tree in trees),
         plain=plain,
+        spans=tuple(_spans(rows)),
     )
 
 
@@ -99,6 +100,11 @@ def collate_pairs(
         index_P=torch.tensor(index, dtype=torch.long),
         margin_P=None if margins is None else torch.tensor(margins, dtype=torch.float32),
     )
+
+
+def lay_out(trees: Sequence[TokenTree], layout: RowLayout) -> list[list[TokenTree]]:
+    """The rows that `collate_trees` and `collate_pairs` take: all trees behind one another, or one a row."""
+    return [list(trees)] if layout == "packed" else [[tree] for tree in trees]
 
 
 def pack_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -132,6 +138,14 @@ def _check(rows: Sequence[Sequence[TokenTree]], trees: Sequence[TokenTree]) -> N
             raise ValueError(f"tree {index}: a prompt without completions")
         if not all(tree.completion_ids):
             raise ValueError(f"tree {index}: completion {tree.completion_ids.index(())} is empty")
+
+
+def _spans(rows: Sequence[Sequence[TokenTree]]) -> Iterator[TreeSpan]:
+    for index, row in enumerate(rows):
+        start = 0
+        for tree in row:
+            yield TreeSpan(index, start, len(tree.prompt_ids), tuple(map(len, tree.completion_ids)))
+            start += tree.shared_length
 
 
 def _segments(row: int, trees: Sequence[TokenTree]) -> list[_Segment]:

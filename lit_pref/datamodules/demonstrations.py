@@ -59,7 +59,7 @@ class DemonstrationsDataModule(_TreeDataModule):
             raise UserError(f"no demonstration of {source} is left for {stage}: {tokenized.counts}")
         if len(tokenized.trees) < len(demonstrations):
             print(f"{stage}: {len(tokenized.trees):,} demonstrations, {tokenized.counts}", flush=True)
-        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
         self.data[stage] = TreeDataset(tokenized.trees, collate)
         self.fingerprints[stage] = fingerprint(tokenized.trees)
 

@@ -86,7 +86,7 @@ class _ExecutionDataModule(_TreeDataModule):
             write_pairs(file, made.pairs)
         pairs = made.pairs if self.own_tokens else [_without_ids(pair) for pair in made.pairs]
         tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, LengthLimits())
-        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
         self._add(stage, TreeDataset(tokenized.trees, collate), made.counts)
 
     def _add(self, stage: Stage, data: TreeDataset[Any], counts: dict[str, int]) -> None:
@@ -202,5 +202,5 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         if not self.own_tokens:
             demonstrations = [replace(each, completion_ids=None) for each in demonstrations]
         tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, LengthLimits())
-        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts)
+        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
         self._add("train", TreeDataset(tokenized.trees, collate), {"passing samples": len(demonstrations)})

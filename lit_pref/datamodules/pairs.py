@@ -81,7 +81,7 @@ class PairsDataModule(_TreeDataModule):
         if not tokenized.trees:
             source = self.validation if stage == "eval" and self.validation is not None else self.train
             raise UserError(f"no pair of {source} is left to train on or to validate with: {tokenized.counts}")
-        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.shares_prompts, tokenized.margins)
+        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout, tokenized.margins)
         self.data[stage] = TreeDataset(tokenized.trees, collate)
         self.fingerprints[stage] = fingerprint(tokenized.trees)
         if len(tokenized.trees) < len(pairs):

@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from lit_pref.data.loading import DataPosition, LengthWindowBatches, TreeDataset, batch_loader
+from lit_pref.types import RowLayout
 
 Stage = Literal["train", "eval"]
 
@@ -19,7 +20,7 @@ class PolicyModule(Protocol):
     model: Any
     tokenizer: Any
     policy: str
-    shares_prompts: bool
+    row_layout: RowLayout
 
 
 def run_seed() -> int:

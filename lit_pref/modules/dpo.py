@@ -20,7 +20,8 @@ from lit_pref.errors import UserError
 from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import load_causal_lm, weights_fingerprint
-from lit_pref.modules.language_model import Layout, PairScores, _LanguageModule
+from lit_pref.modules.engine import Engine
+from lit_pref.modules.language_model import PairScores, _LanguageModule
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, PairLogps
 
@@ -40,7 +41,7 @@ class DPOModule(_LanguageModule):
         objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
         dropout: whether the model's own dropout is on in training.
-        layout: whether both responses share their prompt in the batch; auto shares where the architecture allows it.
+        engine: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
         cache_folder: where reference log-probs are kept; None is the user's cache folder.
@@ -52,12 +53,12 @@ class DPOModule(_LanguageModule):
         objective: PairObjective,
         regularizer: Regularizer | None = None,
         dropout: bool = False,
-        layout: Layout = "auto",
+        engine: Engine = Engine(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
         cache_folder: Path | None = None,
     ) -> None:
-        super().__init__(policy, False, dropout, layout, optimizer, scheduler)
+        super().__init__(policy, False, dropout, engine, optimizer, scheduler)
         self.objective, self.regularizer = objective, regularizer
         self.needs_reference = objective.needs_reference or (regularizer is not None and regularizer.needs_reference)
         self.cache = ReferenceCache(cache_folder)
@@ -87,7 +88,7 @@ class DPOModule(_LanguageModule):
         loss_P = self.objective(policy, reference)
         if self.regularizer is not None:
             loss_P = loss_P + self.regularizer(policy, reference)
-        loss = loss_P.mean()
+        loss = batch.weight * loss_P.mean()
         self._log_pairs(stage, batch, scores, reference, loss)
         return loss
 

@@ -5,7 +5,7 @@ A method is a subclass whose step reads like the paper's algorithm. Not here: lo
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
 from lit_pref.models import can_share_prompts, lm_head, load_causal_lm, load_tokenizer, predictor_hidden_states
+from lit_pref.modules.engine import Engine
 from lit_pref.modules.schedules import _WholeRunSchedule
-from lit_pref.types import PairBatch, PairLogps, TreeBatch
-
-Layout = Literal["auto", "shared", "repeated"]
+from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
 
 
 class PairScores(NamedTuple):
@@ -44,7 +43,7 @@ class _LanguageModule(LightningModule):
         policy: str,
         random_init: bool,
         dropout: bool,
-        layout: Layout,
+        engine: Engine,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
@@ -53,10 +52,16 @@ class _LanguageModule(LightningModule):
         # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
         self.model = load_causal_lm(policy, random_init=random_init, seed=torch.initial_seed())
         self.tokenizer = load_tokenizer(policy)
-        self.shares_prompts = can_share_prompts(self.model) if layout == "auto" else layout == "shared"
+        self.engine = engine
+        self.row_layout = self._row_layout()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = 0
         self._batch_tokens, self._batch_start = 0, 0.0
+
+    def _row_layout(self) -> RowLayout:
+        if self.engine.layout != "auto":
+            return self.engine.layout
+        return "shared" if can_share_prompts(self.model) else "repeated"
 
     def score(self, trees: TreeBatch) -> TokenScores:
         """Log-prob, entropy and greedy hit of each completion token, [N]."""

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from lit_pref.modules.language_model import Layout, _LanguageModule, is_chosen
+from lit_pref.modules.engine import Engine
+from lit_pref.modules.language_model import _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, TreeBatch
 
@@ -20,7 +21,7 @@ class SFTModule(_LanguageModule):
         policy: `embedded:NAME`, a model folder, or a hub id.
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
         dropout: whether the model's own dropout is on in training.
-        layout: whether completions of one prompt share it in the batch; auto shares where the architecture allows it.
+        engine: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
@@ -30,11 +31,11 @@ class SFTModule(_LanguageModule):
         policy: str,
         random_init: bool = False,
         dropout: bool = False,
-        layout: Layout = "auto",
+        engine: Engine = Engine(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
     ) -> None:
-        super().__init__(policy, random_init, dropout, layout, optimizer, scheduler)
+        super().__init__(policy, random_init, dropout, engine, optimizer, scheduler)
 
     def training_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")

@@ -52,14 +52,14 @@ def test_an_ordered_loader_gives_rows_shortest_first():
 
 def test_a_loader_collates_whole_batches():
     trees = [TokenTree((1, 2), ((3,), (4, 5))), TokenTree((6,), ((7, 8), (9,)))]
-    pairs = TreeDataset(trees, PairCollate(pad_id=0, shared=True, margins=[0.5, 2.0]))
+    pairs = TreeDataset(trees, PairCollate(pad_id=0, layout="shared", margins=[0.5, 2.0]))
     (batch,) = batch_loader(pairs, LengthWindowBatches(pairs.lengths, 2, shuffle=False, seed=0))
     # lengths 5 and 4: the second row is shorter and comes first
     assert batch.index_P.tolist() == [1, 0]
     assert batch.margin_P.tolist() == [2.0, 0.5]
     assert batch.trees.length_K.tolist() == [2, 1, 1, 2]
 
-    demonstrations = TreeDataset([TokenTree((1, 2), ((3,),))], TreeCollate(pad_id=0, shared=True))
+    demonstrations = TreeDataset([TokenTree((1, 2), ((3,),))], TreeCollate(pad_id=0, layout="shared"))
     assert demonstrations[[0]].input_ids_BT.tolist() == [[1, 2, 3]]
 
 

@@ -16,7 +16,7 @@ from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import DPOModule, WarmupCosine
+from lit_pref.modules import DPOModule, Engine, WarmupCosine
 from lit_pref.types import PairBatch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -236,7 +236,9 @@ def test_fingerprints_tell_data_apart(policy: str, tmp_path: Path):
 def test_another_module_gets_data_of_its_own(policy: str, tmp_path: Path):
     data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0, batch_size=4)
     for layout, rows_a_pair in (("shared", 1), ("repeated", 2)):
-        trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(module_of(policy, layout=layout), data)
+        trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(
+            module_of(policy, engine=Engine(layout=layout)), data
+        )
         assert len(next(iter(data.train_dataloader())).trees.input_ids_BT) == 4 * rows_a_pair
 
 

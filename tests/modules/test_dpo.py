@@ -22,7 +22,7 @@ from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataMod
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import DPOModule, adamw
+from lit_pref.modules import DPOModule, Engine, adamw
 from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, Task, Verdict
 
 pytestmark = pytest.mark.filterwarnings(
@@ -187,10 +187,10 @@ def with_weights(weights: dict[str, Tensor]) -> LlamaForCausalLM:
 
 @pytest.mark.parametrize("layout", ["shared", "repeated"])
 def test_scores_equal_a_plain_forward_pass(policy: str, layout: Any):
-    module = dpo(policy, layout=layout)
-    assert module.shares_prompts == (layout == "shared")
+    module = dpo(policy, engine=Engine(layout=layout))
+    assert module.row_layout == layout
     trees = tokenize_pairs(PAIRS, module.tokenizer).trees
-    batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=module.shares_prompts)
+    batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=layout == "shared")
     scores, expected = module.score_pairs(batch), plain(module.model, policy)
     torch.testing.assert_close(scores.logps, expected.sums(), rtol=0, atol=1e-5)
     torch.testing.assert_close(scores.entropy, torch.cat(expected.entropy).mean(), rtol=0, atol=1e-5)
@@ -250,7 +250,7 @@ def test_a_budget_neither_costs_nor_pulls_before_the_first_step(policy: str, tmp
 
 def test_layouts_give_equal_steps(policy: str, tmp_path: Path):
     runs = [
-        fit(dpo(policy, layout=layout, cache_folder=tmp_path / layout), pairs_data(tmp_path), tmp_path)
+        fit(dpo(policy, engine=Engine(layout=layout), cache_folder=tmp_path / layout), pairs_data(tmp_path), tmp_path)
         for layout in ("shared", "repeated")
     ]
     for shared, repeated in zip(*runs, strict=True):

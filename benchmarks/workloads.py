@@ -1,0 +1,143 @@
+"""What the benchmarks train on: real text of the standard library, random weights of a given shape.
+
+A workload is a folder that both sides load by their own code: `model/` (config, safetensors, tokenizer) and
+`pairs.parquet` (`prompt`, `chosen`, `rejected` as text). Nothing is fetched.
+"""
+
+import ast
+import random
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from lit_pref.data.pair_files import write_pairs
+from lit_pref.data.tokenizer_training import train_tokenizer
+from lit_pref.types import PreferencePair
+
+_MERGES_VOCABULARY = 4096  # tokens that the tokenizer learns; a model may have a larger vocabulary than that
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Qwen2-style model: 5.8M parameters by default."""
+
+    vocab_size: int = _MERGES_VOCABULARY
+    hidden_size: int = 256
+    intermediate_size: int = 768
+    layers: int = 6
+    heads: int = 4
+    key_value_heads: int = 2
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pairs and the model that is trained on them."""
+
+    name: str
+    shape: Shape
+    batch_size: int
+    steps: int  # of a timed run, at `batch_size` pairs each
+    kind: str = "docstrings"
+
+
+DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=8)
+LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=4, kind="long_prompts")
+LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=8, steps=3)
+EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=8, kind="embedded")
+
+
+def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> Path:
+    """Write a workload's folder; a function of its arguments and of the standard library at hand."""
+    folder.mkdir(parents=True)
+    functions = list(mined_functions())
+    tokenizer = train_tokenizer((prompt + body for prompt, body in functions), _MERGES_VOCABULARY)
+    if workload.kind == "docstrings":
+        made = docstring_pairs(functions, tokenizer, pairs, seed)
+    else:
+        made = long_prompt_pairs(functions, tokenizer, pairs, seed)
+    write_pairs(folder / "pairs.parquet", made)
+    save_model(workload.shape, tokenizer, folder / "model", seed)
+    return folder
+
+
+def save_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int = 0) -> None:
+    config = Qwen2Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def mined_functions() -> Iterator[tuple[str, str]]:
+    """(docstring and signature, the function's body) of every documented function of the standard library."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if {"site-packages", "test", "tests", "idlelib", "lib2to3"} & set(parts):
+            continue
+        try:
+            with tokenize.open(path) as stream:
+                source = stream.read()
+            tree = ast.parse(source)
+        except (SyntaxError, UnicodeDecodeError):  # kept there for tests of the parser
+            continue
+        lines = source.splitlines(keepends=True)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and len(node.body) > 1 and ast.get_docstring(node):
+                yield _prompt_and_body(node, lines)
+
+
+def _prompt_and_body(node: ast.FunctionDef, lines: list[str]) -> tuple[str, str]:
+    documentation = node.body[0]
+    header = "".join(lines[node.lineno - 1 : documentation.lineno - 1])
+    body = "".join(lines[documentation.end_lineno : node.end_lineno])
+    return f'"""{ast.get_docstring(node)}"""\n{header}', body
+
+
+def docstring_pairs(
+    functions: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
+) -> list[PreferencePair]:
+    """A documented signature, its own body as chosen, that of another function as rejected."""
+    usable = [
+        (prompt, body)
+        for prompt, body in functions
+        if len(tokenizer(prompt)["input_ids"]) <= 128 and 48 <= len(tokenizer(body)["input_ids"]) <= 512
+    ]
+    random.Random(seed).shuffle(usable)
+    made = [
+        PreferencePair(prompt, chosen, rejected)
+        for (prompt, chosen), (_, rejected) in zip(usable, usable[1:] + usable[:1], strict=True)
+        if chosen != rejected
+    ]
+    return [made[index % len(made)] for index in range(count)]
+
+
+def long_prompt_pairs(
+    functions: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
+) -> list[PreferencePair]:
+    """Prompts of 1,024 tokens with two continuations of 127 each (128 with EOS), cut out of the running text."""
+    ids = tokenizer("".join(prompt + body for prompt, body in functions))["input_ids"]
+    choose = random.Random(seed)
+    made = []
+    while len(made) < count:
+        start, other = (choose.randrange(len(ids) - 2000) for _ in range(2))
+        pieces = ids[start : start + 1024], ids[start + 1024 : start + 1151], ids[other : other + 127]
+        made.append(PreferencePair(*(tokenizer.decode(piece) for piece in pieces)))
+    return made
