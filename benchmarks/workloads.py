@@ -10,13 +10,18 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from lit_pref.data.formats import read_pairs
 from lit_pref.data.pair_files import write_pairs
+from lit_pref.data.tokenize import tokenize_pairs
 from lit_pref.data.tokenizer_training import train_tokenizer
+from lit_pref.models import load_causal_lm, load_tokenizer
+from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair
 
 _MERGES_VOCABULARY = 4096  # tokens that the tokenizer learns; a model may have a larger vocabulary than that
@@ -42,27 +47,52 @@ class Workload:
     shape: Shape
     batch_size: int
     steps: int  # of a timed run, at `batch_size` pairs each
-    kind: str = "docstrings"
 
 
-DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=8)
-LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=4, kind="long_prompts")
-LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=8, steps=3)
-EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=8, kind="embedded")
+DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=6)
+LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=3)
+LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=4, steps=3)
+EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=6)
+ALL = (DOCSTRINGS, LONG_PROMPTS, LARGE_VOCABULARY, EMBEDDED)
 
 
 def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> Path:
     """Write a workload's folder; a function of its arguments and of the standard library at hand."""
     folder.mkdir(parents=True)
+    if workload is EMBEDDED:
+        write_pairs(folder / "pairs.parquet", embedded_pairs(pairs, seed))
+        load_causal_lm("embedded:coder").save_pretrained(folder / "model")
+        load_tokenizer("embedded:coder").save_pretrained(folder / "model")
+        return folder
     functions = list(mined_functions())
     tokenizer = train_tokenizer((prompt + body for prompt, body in functions), _MERGES_VOCABULARY)
-    if workload.kind == "docstrings":
-        made = docstring_pairs(functions, tokenizer, pairs, seed)
-    else:
-        made = long_prompt_pairs(functions, tokenizer, pairs, seed)
-    write_pairs(folder / "pairs.parquet", made)
+    make = long_prompt_pairs if workload is LONG_PROMPTS else docstring_pairs
+    write_pairs(folder / "pairs.parquet", make(functions, tokenizer, pairs, seed))
     save_model(workload.shape, tokenizer, folder / "model", seed)
     return folder
+
+
+def useful_flops_per_token(folder: Path) -> float:
+    """Floating-point operations that training needs for each counted token (prompts counted twice).
+
+    6 for each weight and token that passes it once, a multiplication and an addition forward and twice that backward:
+    prompts pass the layers once, completion tokens alone meet the head. Attention's products come on top. What is
+    computed again (a head's logits in the backward pass) is not useful and does not count.
+    """
+    config = AutoConfig.from_pretrained(folder / "model")
+    head_width = config.hidden_size // config.num_attention_heads
+    key_value_width = config.num_key_value_heads * head_width
+    attention = 2 * config.hidden_size * (config.hidden_size + key_value_width)
+    layer = attention + 3 * config.hidden_size * config.intermediate_size
+    tokenizer = load_tokenizer(str(folder / "model"))
+    flops = counted = 0.0
+    for tree in tokenize_pairs(read_pairs(folder / "pairs.parquet").pairs, tokenizer).trees:
+        prompt, lengths = len(tree.prompt_ids), [len(ids) for ids in tree.completion_ids]
+        looks = prompt**2 / 2 + sum(length * prompt + length**2 / 2 for length in lengths)
+        flops += 6 * config.num_hidden_layers * (layer * tree.shared_length + 2 * config.hidden_size * looks)
+        flops += 6 * config.vocab_size * config.hidden_size * sum(lengths)
+        counted += tree.repeated_length
+    return flops / counted
 
 
 def save_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int = 0) -> None:
@@ -141,3 +171,9 @@ def long_prompt_pairs(
         pieces = ids[start : start + 1024], ids[start + 1024 : start + 1151], ids[other : other + 127]
         made.append(PreferencePair(*(tokenizer.decode(piece) for piece in pieces)))
     return made
+
+
+def embedded_pairs(count: int, seed: int) -> list[PreferencePair]:
+    """The embedded task's references, each against that of another problem."""
+    problems = CodeTask().problems("train", count + 1, seed)
+    return [PreferencePair(a.prompt, a.reference, b.reference) for a, b in pairwise(problems)]

@@ -23,10 +23,12 @@ commands
   tokenizer  train the embedded models' tokenizer:
                                             lit-pref tokenizer --output FOLDER
 
-modules      DPOModule, SFTModule
+modules      DPOModule, SFTModule, RewardFinetuneModule
 data         ExecutionPairsDataModule, PassingSamplesDataModule, PairsDataModule, DemonstrationsDataModule
 objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget
+reward loss  BradleyTerry
+adapters     LoRA
 evaluations  PassAtK, HeldOutPairs
 policies     embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
 

@@ -10,25 +10,56 @@ from jsonargparse import ArgumentParser, auto_cli
 from lit_pref.cli_errors import readable
 from lit_pref.data.tokenizer_training import train_tokenizer
 from lit_pref.errors import UserError
-from lit_pref.models import export_model, load_causal_lm, load_tokenizer
+from lit_pref.models import (
+    LoRA,
+    ScoreHead,
+    attach,
+    export_model,
+    export_reward_model,
+    load_adapter,
+    load_causal_lm,
+    load_tokenizer,
+    weights_fingerprint,
+)
 from lit_pref.tasks import CodeTask
 
 
-def export(checkpoint: Path, output: Path) -> None:
-    """Write a checkpoint's model as a folder that opens in transformers.
+def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
+    """Write a checkpoint's model as a folder that opens in transformers; an adapter is merged into its base.
 
     Args:
         checkpoint: a `.ckpt` file of a run.
         output: the folder to make; it must not exist or be empty.
+        adapter_only: write the adapter alone, for `PeftModel.from_pretrained` over the base.
     """
     content = read_checkpoint("--checkpoint", checkpoint)
-    policy = content["lit_pref"]["policy"]
-    model = load_causal_lm(policy, random_init=True)
+    saved = content["lit_pref"]
+    if adapter_only and "score_head.weight" in content["state_dict"]:
+        raise UserError(f"--adapter_only: {checkpoint} is a reward model, whose head would be lost; export it whole")
+    policy = saved["policy"]
     prefix = "model."
     state = {name.removeprefix(prefix): x for name, x in content["state_dict"].items() if name.startswith(prefix)}
-    model.load_state_dict(state)
-    export_model(model, load_tokenizer(policy), output)
-    print(f"wrote {output}; open it with AutoModelForCausalLM.from_pretrained({str(output)!r})")
+    if adapter := saved.get("adapter"):
+        model = load_causal_lm(policy)
+        if weights_fingerprint(model) != saved["base_fingerprint"]:
+            raise UserError(
+                f"--checkpoint: {checkpoint} holds an adapter alone, and {policy!r} is no longer the base that it was "
+                "trained on: put those weights back"
+            )
+        attach(model, LoRA(**adapter))
+        load_adapter(model, state)
+    elif adapter_only:
+        raise UserError(f"--adapter_only: {checkpoint} was trained without an adapter and holds all weights")
+    else:
+        model = load_causal_lm(policy, random_init=True)
+        model.load_state_dict(state)
+    opener = "PeftModel.from_pretrained(base, {})" if adapter_only else "AutoModelForCausalLM.from_pretrained({})"
+    if (score := content["state_dict"].get("score_head.weight")) is None:
+        export_model(model, load_tokenizer(policy), output, adapter_only)
+    else:
+        export_reward_model(model, ScoreHead(score), load_tokenizer(policy), output)
+        opener = "AutoModelForSequenceClassification.from_pretrained({})"
+    print(f"wrote {output}; open it with {opener.format(repr(str(output)))}")
 
 
 def read_checkpoint(option: str, path: Path) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, TypedDict
 
+import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 Split = Literal["train", "validation", "test"]
 
@@ -259,6 +261,23 @@ class PairBatch(NamedTuple):
     index_P: Tensor  # row in its data set: finds cached reference log-probs
     margin_P: Tensor | None
     weight: float = 1.0  # of the batch's mean over pairs, so that a step is the mean over all its batches' pairs
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """An LM head as its numbers: logits are x = scale · (W h + b), or with a cap softcap · tanh(x / softcap)."""
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Logits [n, V] of hidden states [n, D]."""
+        scores = linear(hidden, self.weight_VD, self.bias_V)
+        if self.scale != 1.0:
+            scores = scores * self.scale
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
 
 class PairLogps(NamedTuple):

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "lit_pref"
 RANKS = [
     {"errors", "types", "progress", "processors"},
     {"sandbox", "metrics"},
-    {"losses", "models", "data", "tasks", "generation"},
+    {"losses", "models", "data", "tasks"},
+    {"generation"},
     {"rewards", "synthesis"},
     {"modules", "datamodules", "evaluation"},
     {"callbacks", "reports"},

@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,12 +28,14 @@ from lit_pref.cli import main
 from lit_pref.data.formats import PairKeys
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.evaluation import PassAtK
-from lit_pref.losses import DPO, IPO, ChosenNLL, DPOPositive, Hinge, LikelihoodBudget, SimPO
-from lit_pref.models import load_causal_lm
+from lit_pref.losses import DPO, IPO, BradleyTerry, ChosenNLL, DPOPositive, Hinge, LikelihoodBudget, SimPO
+from lit_pref.models import LoRA, adapter_state, attach, export_model, load_causal_lm, load_tokenizer
+from lit_pref.modules import Engine, SFTModule
 from lit_pref.sandbox import NamespaceSandbox
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Sampling
 
+ROOT = Path(__file__).parents[1]
 SMALL_RUN = """\
 seed_everything: 3
 model:
@@ -142,9 +145,10 @@ def test_help_of_commands_and_classes(arguments: list[str], shown: str, capsys: 
 
 
 CONFIGURED = [
-    *(getattr(lit_pref.modules, name) for name in ("DPOModule", "SFTModule", "WarmupCosine", "WarmupStableDecay")),
+    *(getattr(lit_pref.modules, name) for name in ("DPOModule", "SFTModule", "RewardFinetuneModule", "WarmupCosine")),
     *(getattr(lit_pref.datamodules, name) for name in lit_pref.datamodules.__all__),
-    *(DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget),
+    lit_pref.modules.WarmupStableDecay,
+    *(BradleyTerry, DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget, LoRA, Engine),
     *(PassAtK, CodeTask, BeforeAfter, Sampling, LengthLimits, PairKeys, NamespaceSandbox),
 ]
 
@@ -305,6 +309,62 @@ def test_export_opens_in_transformers_with_the_same_logits(here: Path) -> None:
     trained.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
     torch.testing.assert_close(model(input_ids).logits, trained(input_ids).logits)
     assert not torch.equal(model(input_ids).logits, start)  # two steps at lr 1e-3 did train
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft with transformers
+def test_an_adapter_trains_is_measured_resumed_and_exported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lora = ["--config", str(ROOT / "configs/model/lora.yaml"), "--model.adapter.r=2"]
+    engine = ["--model.engine.gradient_checkpointing=true", "--trainer.precision=bf16-mixed"]
+    main(fit_arguments(here, "lora", *lora, *engine, "--trainer.max_steps=1"))
+    checkpoint = here / "runs" / "small" / "lora" / "checkpoints" / "last.ckpt"
+    main(fit_arguments(here, "lora", *lora, *engine, f"--ckpt_path={checkpoint}"))
+    summary = json.loads((checkpoint.parents[1] / "summary.json").read_text())
+    assert summary["optimizer_steps"] == 2 and summary["before"] != summary["after"]
+    whole = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
+    assert checkpoint.stat().st_size < 0.1 * whole.stat().st_size
+
+    # by hand: the weights of the checkpoint on the base, without this kit's loading
+    by_hand = load_causal_lm("embedded:coder")
+    attach(by_hand, LoRA(r=2))
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert weights.keys() == {f"model.{name}" for name in adapter_state(by_hand)}
+    by_hand.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()}, strict=False)
+    input_ids = torch.tensor(
+        [AutoTokenizer.from_pretrained(ROOT / "lit_pref/embedded/tokenizer")("def f(x):").input_ids]
+    )
+    expected = by_hand(input_ids).logits
+    assert not torch.equal(expected, load_causal_lm("embedded:coder")(input_ids).logits)
+
+    for option, opened in ((), AutoModelForCausalLM.from_pretrained), (("--adapter_only=true",), over_base):
+        output = here / f"exported{len(option)}"
+        main(["export", "--checkpoint", str(checkpoint), "--output", str(output), *option])
+        torch.testing.assert_close(opened(output).eval()(input_ids).logits, expected, rtol=0, atol=1e-5)
+    with pytest.raises(SystemExit):
+        main(["export", "--checkpoint", str(whole), "--output", str(here / "nothing"), "--adapter_only=true"])
+    assert "was trained without an adapter and holds all weights" in capsys.readouterr().err
+
+
+def over_base(folder: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_causal_lm("embedded:coder"), folder)
+
+
+def test_an_adapter_is_not_exported_onto_another_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    export_model(load_causal_lm("embedded:coder-weak"), load_tokenizer("embedded:coder"), base)
+    module = SFTModule(str(base), adapter=LoRA(r=2))
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    shutil.rmtree(base)
+    export_model(load_causal_lm("embedded:coder-weak", random_init=True), load_tokenizer("embedded:coder"), base)
+    with pytest.raises(SystemExit):
+        main(["export", "--checkpoint", str(tmp_path / "x.ckpt"), "--output", str(tmp_path / "out")])
+    assert f"holds an adapter alone, and {str(base)!r} is no longer the base" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_epoch_where_nothing_says_how_long(here: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Only `tokenize.py` uses this. Not covered: which text is a prompt and which a co
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from lit_pref.errors import UserError
@@ -80,6 +81,26 @@ def text_encoder(tokenizer: "PreTrainedTokenizerBase") -> TextEncoder:
     plain, guarded = (TextEncoder(tokenizer, full[:place], guard) for guard in ("", "\n"))
     apart, together = (tokenizer.decode((*bare, *each.completions(["y"], False)["y"])) for each in (plain, guarded))
     return guarded if (apart, together) == ("a y", "ay") else plain
+
+
+def tokenizer_identity(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """32 hex digits that tell apart tokenizers which encode unlike, chat template included.
+
+    None for one without a fast backend: nothing states all that it does. A template that asks for the date is the same
+    template every day.
+    """
+    if not tokenizer.is_fast:
+        return None
+    encoder = text_encoder(tokenizer)  # first: its call switches off truncation and padding, which the backend states
+    parts = (
+        type(tokenizer).__qualname__,
+        tokenizer.backend_tokenizer.to_str(),
+        tokenizer.chat_template,
+        sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
+        (tokenizer.bos_token_id, tokenizer.eos_token_id),
+        (encoder.start_ids, encoder.guard),
+    )
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def _ended(ids: Ids, eos: Ids) -> Ids:

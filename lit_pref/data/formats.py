@@ -7,7 +7,7 @@ messages all of it becomes a conversation; LLaMA-Factory's rows always do, since
 instruction and answer. Not covered: images and tool calls in messages, unpaired ratings, more than two responses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,15 +77,24 @@ def read_pairs(
     source: Source, split: str = "train", keys: PairKeys | None = None, on_bad_row: OnBadRow = "error"
 ) -> PairsRead:
     """All preference pairs of a source; Raises UserError for the first bad row, or when skipping leaves no pair."""
-    pairs: list[PreferencePair] = []
     skipped = SkippedRows()
+    return PairsRead(list(iterate_pairs(source, split, keys, on_bad_row, skipped)), skipped)
+
+
+def iterate_pairs(
+    source: Source, split: str, keys: PairKeys | None, on_bad_row: OnBadRow, skipped: SkippedRows
+) -> Iterator[PreferencePair]:
+    """As `read_pairs`, one pair at a time; rows left out are counted in `skipped` on the way."""
+    usable = False
     for row in read_rows(source, split, on_bad_row, skipped):
         try:
-            pairs.append(to_pair(row, keys))
+            pair = to_pair(row, keys)
         except RowError as error:
             refuse(error, on_bad_row, skipped)
-    _refuse_nothing(source, len(pairs), skipped)
-    return PairsRead(pairs, skipped)
+            continue
+        usable = True
+        yield pair
+    _refuse_nothing(source, int(usable), skipped)
 
 
 def read_demonstrations(

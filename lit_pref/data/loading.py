@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from lit_pref.data.packing import collate_pairs, collate_trees, lay_out
+from lit_pref.data.token_store import StoredTrees
 from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch
 
 Batch = TypeVar("Batch")
@@ -50,10 +52,13 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
 
     trees: Sequence[TokenTree]
     collate: Collate[Batch]
-    lengths: list[int] = field(init=False)
+    lengths: npt.NDArray[np.int32] = field(init=False)  # tokens of each tree with its prompt counted once
 
     def __post_init__(self) -> None:
-        self.lengths = [tree.shared_length for tree in self.trees]
+        if isinstance(self.trees, StoredTrees):  # they know theirs without being read
+            self.lengths = self.trees.lengths
+        else:
+            self.lengths = np.fromiter((tree.shared_length for tree in self.trees), np.int32, len(self.trees))
 
     def __len__(self) -> int:
         return len(self.trees)
@@ -79,7 +84,7 @@ class LengthWindowBatches(DistributedSampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: npt.ArrayLike,
         batch_size: int,
         shuffle: bool,
         seed: int,

@@ -19,7 +19,7 @@ from lit_pref.data.rows import OnBadRow, Row, RowError, SkippedRows, refuse
 from lit_pref.data.shards import MANIFEST, SHARDS, read_manifest
 from lit_pref.errors import UserError
 
-__all__ = ["OnBadRow", "Row", "RowError", "SkippedRows", "Source", "read_rows"]
+__all__ = ["OnBadRow", "Row", "RowError", "SkippedRows", "Source", "read_rows", "source_files"]
 
 Source = str | Path | Sequence[str | Path]
 
@@ -36,18 +36,25 @@ def read_rows(
     """
     if on_bad_row not in ("error", "skip"):
         raise ValueError(f'on_bad_row must be "error" or "skip", got {on_bad_row!r}')
-    sources = [source] if isinstance(source, str | Path) else list(source)
-    if not sources:
-        raise UserError("no data source given: expected a file, a glob, a folder or a hub data set id")
-    return _rows([reader for each in sources for reader in _resolve(str(each), split)], on_bad_row, skipped)
+    return _rows(_resolve_all(source, split), on_bad_row, skipped)
 
 
-_Reader = Callable[[], Iterator[Row | RowError]]
+def source_files(source: Source, split: str = "train") -> list[Path] | None:
+    """The files that `read_rows` would read, in order; None where the datasets library is to find them.
+
+    Raises UserError for a missing or unknown source.
+    """
+    found = _resolve_all(source, split)
+    files = [each for each in found if isinstance(each, Path)]
+    return files if len(files) == len(found) else None
 
 
-def _rows(readers: list[_Reader], on_bad_row: OnBadRow, skipped: SkippedRows | None) -> Iterator[Row]:
-    for reader in readers:
-        for row in reader():
+_Reader = Callable[[], Iterator[Row]]
+
+
+def _rows(found: Sequence[Path | _Reader], on_bad_row: OnBadRow, skipped: SkippedRows | None) -> Iterator[Row]:
+    for each in found:
+        for row in file_rows(each) if isinstance(each, Path) else each():
             if isinstance(row, Row):
                 yield row
             else:
@@ -57,11 +64,18 @@ def _rows(readers: list[_Reader], on_bad_row: OnBadRow, skipped: SkippedRows | N
 # --- from a name to readers -------------------------------------------------------------------------------------------
 
 
-def _resolve(source: str, split: str) -> list[_Reader]:
+def _resolve_all(source: Source, split: str) -> list[Path | _Reader]:
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if not sources:
+        raise UserError("no data source given: expected a file, a glob, a folder or a hub data set id")
+    return [found for each in sources for found in _resolve(str(each), split)]
+
+
+def _resolve(source: str, split: str) -> Sequence[Path | _Reader]:
     path = Path(source).expanduser()
     if path.is_dir():
         if (path / MANIFEST).is_file():
-            return [partial(file_rows, shard) for shard in _finished_shards(path)]
+            return _finished_shards(path)
         return [partial(_folder_rows, path, split)]
     if path.is_file():
         files = [path]
@@ -77,7 +91,7 @@ def _resolve(source: str, split: str) -> list[_Reader]:
         if file.suffix != ".parquet" and text_suffix(file) not in TEXT_READERS:
             known = ", ".join((*TEXT_READERS, ".parquet"))
             raise UserError(f"{file}: unknown file type {file.suffix!r}: expected one of {known} (text also as .gz)")
-    return [partial(file_rows, file) for file in files]
+    return files
 
 
 def _finished_shards(folder: Path) -> list[Path]:

@@ -13,8 +13,9 @@ Not covered: templates with tools or images; training on assistant turns before 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,6 +44,20 @@ class TokenizedPairs(NamedTuple):
     counts: dict[str, int]
 
 
+class TokenizedChunk(NamedTuple):
+    """Some records of a long row of them.
+
+    trees, margins: of the records that were kept, one each; None for a record without a margin.
+    counts: `kept`, `dropped_…` and `truncated_…` records of this chunk.
+    records: how many it was made of.
+    """
+
+    trees: list[TokenTree]
+    margins: list[float | None]
+    counts: Counter[str]
+    records: int
+
+
 class TokenizedDemonstrations(NamedTuple):
     """Trees of one completion, and counts as in `TokenizedPairs`."""
 
@@ -60,16 +75,32 @@ def tokenize_pairs(
 
     Raises UserError for a tokenizer that lacks an EOS or a chat template, and where the limits say "error".
     """
-    records = [
-        _Record(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids)) for pair in pairs
-    ]
-    fitted = _fit_records("pair", records, tokenizer, limits, append_eos)
-    margins = [pairs[row].margin for row in fitted.rows]
+    trees: list[TokenTree] = []
+    margins: list[float | None] = []
+    counts = Counter(kept=0)
+    for chunk in tokenized_chunks(pairs, tokenizer, limits, append_eos):
+        trees += chunk.trees
+        margins += chunk.margins
+        counts.update(chunk.counts)
     known = [margin for margin in margins if margin is not None]
     if known and len(known) < len(margins):
-        fitted.counts["without_margin"] = len(margins) - len(known)
+        counts["without_margin"] = len(margins) - len(known)
     complete = bool(known) and len(known) == len(margins)
-    return TokenizedPairs(fitted.trees, known if complete else None, dict(fitted.counts))
+    return TokenizedPairs(trees, known if complete else None, dict(counts))
+
+
+def tokenized_chunks(
+    pairs: Iterable[PreferencePair],
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: LengthLimits = _UNLIMITED,
+    append_eos: bool = True,
+) -> Iterator[TokenizedChunk]:
+    """As `tokenize_pairs`, with no more than a chunk of pairs in memory at a time."""
+    records = (
+        _Record(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids), pair.margin)
+        for pair in pairs
+    )
+    return _chunks("pair", records, tokenizer, limits, append_eos)
 
 
 def tokenize_demonstrations(
@@ -79,9 +110,13 @@ def tokenize_demonstrations(
     append_eos: bool = True,
 ) -> TokenizedDemonstrations:
     """Demonstrations to trees, in order; otherwise as `tokenize_pairs`."""
-    records = [_Record(each.prompt, (each.completion,), (each.completion_ids,)) for each in demonstrations]
-    fitted = _fit_records("demonstration", records, tokenizer, limits, append_eos)
-    return TokenizedDemonstrations(fitted.trees, dict(fitted.counts))
+    records = (_Record(each.prompt, (each.completion,), (each.completion_ids,)) for each in demonstrations)
+    trees: list[TokenTree] = []
+    counts = Counter(kept=0)
+    for chunk in _chunks("demonstration", records, tokenizer, limits, append_eos):
+        trees += chunk.trees
+        counts.update(chunk.counts)
+    return TokenizedDemonstrations(trees, dict(counts))
 
 
 def tokenize_pair(
@@ -131,6 +166,7 @@ class _Record(NamedTuple):
     prompt: Text
     completions: tuple[Text, ...]
     sampled: tuple[Ids | None, ...]
+    margin: float | None = None
 
 
 class _Pending(NamedTuple):
@@ -140,56 +176,52 @@ class _Pending(NamedTuple):
     completions: tuple[str | Ids, ...]
 
 
-class _Fitted(NamedTuple):
-    trees: list[TokenTree]
-    rows: list[int]
-    counts: Counter[str]
-
-
 def _only(trees: list[TokenTree], kind: str) -> TokenTree:
     if not trees:
         raise UserError(f"the {kind} is longer than the limits allow, or its tokens are empty or equal on both sides")
     return trees[0]
 
 
-def _fit_records(
+def _chunks(
     kind: str,
-    records: Sequence[_Record],
+    records: Iterable[_Record],
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits,
     append_eos: bool,
-) -> _Fitted:
+) -> Iterator[TokenizedChunk]:
     if append_eos and tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
-    encoder = text_encoder(tokenizer)
-    fitted = _Fitted([], [], Counter(kept=0))
-    for row, tree in enumerate(_trees(kind, records, encoder, append_eos)):
-        try:
-            result = fit(tree, limits, len(encoder.start_ids))
-        except UserError as error:
-            raise UserError(f"{kind} {row + 1}: {error}") from error
-        fitted.counts.update(result.counted)
-        if result.tree is not None:
-            fitted.trees.append(result.tree)
-            fitted.rows.append(row)
-    return fitted
-
-
-def _trees(kind: str, records: Sequence[_Record], encoder: TextEncoder, append_eos: bool) -> Iterator[TokenTree]:
-    for start in range(0, len(records), _CHUNK):
-        chunk = records[start : start + _CHUNK]
-        pending = []
-        for row, record in enumerate(chunk, start=start + 1):
+    encoder, records, before = text_encoder(tokenizer), iter(records), 0
+    while chunk := list(islice(records, _CHUNK)):
+        made = TokenizedChunk([], [], Counter(), len(chunk))
+        for number, tree in enumerate(_trees(kind, chunk, before, encoder, append_eos)):
             try:
-                pending.append(_pending(record, encoder, append_eos))
+                result = fit(tree, limits, len(encoder.start_ids))
             except UserError as error:
-                raise UserError(f"{kind} {row}: {error}") from error
-        prompts = encoder.prompts([each.prompt for each in pending if isinstance(each.prompt, str)])
-        texts = [text for each in pending for text in each.completions if isinstance(text, str)]
-        completions = encoder.completions(texts, append_eos)
-        for each in pending:
-            prompt = prompts[each.prompt] if isinstance(each.prompt, str) else each.prompt
-            yield TokenTree(prompt, tuple(completions[x] if isinstance(x, str) else x for x in each.completions))
+                raise UserError(f"{kind} {before + number + 1}: {error}") from error
+            made.counts.update(result.counted)
+            if result.tree is not None:
+                made.trees.append(result.tree)
+                made.margins.append(chunk[number].margin)
+        yield made
+        before += len(chunk)
+
+
+def _trees(
+    kind: str, chunk: Sequence[_Record], before: int, encoder: TextEncoder, append_eos: bool
+) -> Iterator[TokenTree]:
+    pending = []
+    for number, record in enumerate(chunk, start=before + 1):
+        try:
+            pending.append(_pending(record, encoder, append_eos))
+        except UserError as error:
+            raise UserError(f"{kind} {number}: {error}") from error
+    prompts = encoder.prompts([each.prompt for each in pending if isinstance(each.prompt, str)])
+    texts = [text for each in pending for text in each.completions if isinstance(text, str)]
+    completions = encoder.completions(texts, append_eos)
+    for each in pending:
+        prompt = prompts[each.prompt] if isinstance(each.prompt, str) else each.prompt
+        yield TokenTree(prompt, tuple(completions[x] if isinstance(x, str) else x for x in each.completions))
 
 
 def _pending(record: _Record, encoder: TextEncoder, append_eos: bool) -> _Pending:

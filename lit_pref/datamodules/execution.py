@@ -13,13 +13,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
 from lit_pref.data.pair_files import write_pairs
-from lit_pref.data.reference_cache import default_cache_folder
+from lit_pref.data.reference_cache import default_cache_folder, keep_in_memory
 from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.synthesis import GradedSamples, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
+from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair, Sampling, Split, Task
 
@@ -54,14 +55,15 @@ class _ExecutionDataModule(_TreeDataModule):
         self.prepare_data_per_node = False  # one cache folder for all
         self.counts: dict[str, dict[str, int]] = {}
         self.own_tokens = True  # the samples' tokens mean the same to the module's tokenizer
+        self._prepared: dict[Stage, GradedSamples] = {}  # on the first of several processes, until `setup` takes them
 
     def prepare_data(self) -> None:
         """Lightning calls this on the first process alone, while the others wait."""
         assert self.trainer is not None
-        if self.trainer.world_size > 1:  # they find the samples in `setup`; had they drawn too, a last bit might differ
-            self._graded("eval")
-            if self.trainer.state.fn == TrainerFn.FITTING:
-                self._graded("train")
+        if self.trainer.world_size > 1:  # they get the samples in `setup`; had they drawn too, a last bit might differ
+            self._forget_other_consumer()
+            stages: list[Stage] = ["eval", "train"] if self.trainer.state.fn == TrainerFn.FITTING else ["eval"]
+            self._prepared = {stage: self._sampled(stage) for stage in stages if stage not in self.data}
 
     def setup(self, stage: str) -> None:
         self._forget_other_consumer()
@@ -82,8 +84,11 @@ class _ExecutionDataModule(_TreeDataModule):
                 "temperature, or take a policy that solves some of them"
             )
         file = graded.folder / f"pairs-seed{self.seed}.parquet"
-        if not file.exists() and self.trainer is not None and self.trainer.is_global_zero:
-            write_pairs(file, made.pairs)
+        if graded.kept and not file.exists() and self.trainer is not None and self.trainer.is_global_zero:
+            try:
+                write_pairs(file, made.pairs)
+            except (OSError, UserError) as error:
+                keep_in_memory(self.cache_folder, error)
         pairs = made.pairs if self.own_tokens else [_without_ids(pair) for pair in made.pairs]
         tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, LengthLimits())
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
@@ -97,6 +102,19 @@ class _ExecutionDataModule(_TreeDataModule):
             print(f"{stage}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count), flush=True)
 
     def _graded(self, stage: Stage) -> GradedSamples:
+        """The samples of a stage; those of the first process where there are several."""
+        assert self.trainer is not None
+        if self.trainer.world_size == 1:
+            return self._sampled(stage)
+        prepared = self._prepared.pop(stage, None)
+        broadcast = self.trainer.strategy.broadcast
+        if broadcast(prepared is not None and prepared.kept):
+            return prepared or self._sampled(stage)  # found on the disk
+        received, self.own_tokens = broadcast((prepared, self.own_tokens))
+        assert received is not None
+        return received
+
+    def _sampled(self, stage: Stage) -> GradedSamples:
         split, count = self.splits[stage]
         model, tokenizer = self.consumer.model, self.consumer.tokenizer
         if self.sampler is not None:
@@ -110,6 +128,7 @@ class _ExecutionDataModule(_TreeDataModule):
             LocalGenerator(model, tokenizer, tokenize_prompt),
             self.draw,
             weights_fingerprint(model),
+            tokenizer_fingerprint(tokenizer),
             f"{count:,} {split} problems x {self.draw.samples}",
         )
 

@@ -1,4 +1,7 @@
-"""Held-out preference pairs under the model as it is: which side is likelier, and how likely each is."""
+"""Held-out preference pairs under the model as it is: which side is better, and what each is given.
+
+Of a reward model that is a score, of a policy a log-prob.
+"""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
+from lit_pref.losses import PairRewards
 from lit_pref.types import PairLogps
 
 
@@ -19,15 +23,22 @@ class ScoresPairs(Protocol):
     def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]: ...
 
 
-class HeldOutPairs(Evaluation):
-    """Pair accuracy and log-probs on the data module's validation pairs.
+@runtime_checkable
+class RewardsPairs(Protocol):
+    """What is asked of a reward model's module: the scores of all pairs of a loader."""
 
-    `pair_accuracy`: share of pairs whose chosen response has the higher summed log-prob (strictly); unlike
+    def reward_all(self, loader: Any) -> PairRewards: ...
+
+
+class HeldOutPairs(Evaluation):
+    """Pair accuracy on the data module's validation pairs, and what it rests on: log-probs, or a reward model's scores.
+
+    `pair_accuracy`: share of pairs whose chosen response has the higher summed log-prob, or score (strictly); unlike
     `rewards/accuracies`, which compares with the reference, it is defined before training too.
     """
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
-        if not isinstance(module, ScoresPairs):
+        if not isinstance(module, RewardsPairs | ScoresPairs):
             raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
         data = module.trainer.datamodule  # type: ignore[attr-defined]
         loader = None if data is None else data.ordered_loader("eval")
@@ -36,12 +47,27 @@ class HeldOutPairs(Evaluation):
                 "HeldOutPairs measures the data module's validation pairs, and there are none: give it some, or leave "
                 "HeldOutPairs out"
             )
-        policy = module.score_all(loader)
-        figures = {
-            "pair_accuracy": (policy.chosen > policy.rejected).float(),
-            "logps/chosen": policy.chosen,
-            "logps/rejected": policy.rejected,
-        }
-        against_reference = module.reference_figures("eval", policy)
-        figures |= {name: value for name, value in against_reference.items() if name == "budget/over"}
+        # A reward model's module holds a language model too, whose log-probs are beside the point.
+        figures = _of_scores(module, loader) if isinstance(module, RewardsPairs) else _of_log_probs(module, loader)
         return {name: value.float().cpu() for name, value in figures.items()}
+
+
+def _of_scores(module: RewardsPairs, loader: Any) -> dict[str, Tensor]:
+    chosen_P, rejected_P = module.reward_all(loader)
+    return {
+        "pair_accuracy": chosen_P > rejected_P,
+        "margin": chosen_P - rejected_P,
+        "score_chosen": chosen_P,
+        "score_rejected": rejected_P,
+    }
+
+
+def _of_log_probs(module: ScoresPairs, loader: Any) -> dict[str, Tensor]:
+    policy = module.score_all(loader)
+    figures = {
+        "pair_accuracy": policy.chosen > policy.rejected,
+        "logps/chosen": policy.chosen,
+        "logps/rejected": policy.rejected,
+    }
+    against_reference = module.reference_figures("eval", policy)
+    return figures | {name: value for name, value in against_reference.items() if name == "budget/over"}

@@ -1,24 +1,44 @@
 """pass@k: sample completions of held-out problems, grade them, estimate without bias.
 
 Greedy pass@1 by default. The estimator is that of the HumanEval paper (arXiv 2107.03374, equation 1).
-Not covered: extracting code from chat answers; the task grades what follows the prompt.
+What weights have once been measured to solve is kept in the cache folder, so that every run from the same start policy
+measures it once. Not covered: extracting code from chat answers; the task grades what follows the prompt.
 """
 
+import inspect
 import math
+import platform
 from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lit_pref.data.encoding import tokenizer_identity
+from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.generation import LocalGenerator
-from lit_pref.types import Outcome, Sampling, Split, Task
+from lit_pref.models import weights_fingerprint
+from lit_pref.types import Outcome, Problem, Sampling, Split, Task
+
+# These say something of the program alone; that time or memory ran out may be the machine's fault.
+_LASTING = {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SYNTAX_ERROR, Outcome.OUTPUT_LIMIT}
+_PACKAGE = Path(__file__).parents[1]
 
 
 class HarnessError(RuntimeError):
     """Grading itself failed: the figures would blame the model for it."""
+
+
+class _Measured(NamedTuple):
+    """How many samples of each problem passed, [problems], and whether they always would."""
+
+    passed: Tensor
+    lasting: bool
 
 
 class PassAtK(Evaluation):
@@ -33,6 +53,8 @@ class PassAtK(Evaluation):
         sampling: how they are drawn; greedy by default.
         seed: draws problems and samples.
         batch_size: sequences decoded side by side.
+        cache_folder: where what weights solve is kept, by weights, problems, settings and the code that samples and
+            grades; None is the user's cache folder.
     """
 
     def __init__(
@@ -45,14 +67,25 @@ class PassAtK(Evaluation):
         sampling: Sampling = Sampling(temperature=0.0),  # noqa: B008 - frozen
         seed: int = 0,
         batch_size: int = 512,
+        cache_folder: Path | None = None,
     ) -> None:
         if max(k) > samples:
             raise ValueError(f"pass@{max(k)} needs at least {max(k)} samples a problem, got {samples}")
         self.task, self.split, self.count, self.k = task, split, problems, tuple(k)
         self.samples, self.sampling, self.seed, self.batch_size = samples, sampling, seed, batch_size
+        self.cache = ArrayCache(cache_folder, "pass_at_k")
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
         problems = self.task.problems(self.split, self.count, self.seed)
+        key = self._key(module, problems)
+        passed = None if key is None else self.cache.load(key, (len(problems),))
+        if passed is None:
+            passed, lasting = self._measure(module, problems)
+            if key is not None and lasting and module.global_rank == 0:
+                self.cache.save(key, passed)
+        return {f"pass@{k}": pass_at_k(passed, self.samples, k) for k in self.k}
+
+    def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
         generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.batch_size)
         prompts = [problem.prompt for problem in problems]
         completions = generator.generate(prompts, self.samples, self.sampling, self.seed)
@@ -62,10 +95,37 @@ class PassAtK(Evaluation):
         if broken:
             raise HarnessError(f"{len(broken)} of {len(verdicts)} gradings failed; the first: {broken[0].detail}")
         passed = torch.tensor([verdict.passed for verdict in verdicts]).view(len(problems), self.samples).sum(1)
-        return {f"pass@{k}": pass_at_k(passed, self.samples, k) for k in self.k}
+        return _Measured(passed, all(verdict.outcome in _LASTING for verdict in verdicts))
+
+    def _key(self, module: LightningModule, problems: Sequence[Problem]) -> list[str] | None:
+        """All that the verdicts depend on; None where not all of it can be told."""
+        tokenizer, code = tokenizer_identity(module.tokenizer), _code(self.task)
+        settings = repr(sorted(vars(self.task).items()))
+        if tokenizer is None or code is None or " at 0x" in settings:  # a task's part that does not state itself
+            return None
+        of_problems = repr([(p.id, p.prompt, p.cases) for p in problems])
+        drawn = repr((self.samples, self.sampling, self.seed, self.batch_size))
+        device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else module.device.type
+        machine = f"{device} torch {torch.__version__} python {platform.python_version()}"
+        parts = (weights_fingerprint(module.model), tokenizer, self.task.name, settings, code, drawn, machine)
+        return [*parts, blake2b(of_problems.encode(), digest_size=16).hexdigest()]
+
+
+def _code(task: Task) -> str | None:
+    """A hash of the code that samples and grades; None where the task's own is in no file, as in a notebook."""
+    digest = blake2b(digest_size=16)
+    try:
+        files = [Path(inspect.getfile(type(task)))]
+        for folder in ("generation", "sandbox", "tasks"):
+            files += sorted((_PACKAGE / folder).glob("*.py"))
+        for file in files:
+            digest.update(file.read_bytes())
+    except (OSError, TypeError):
+        return None
+    return digest.hexdigest()
 
 
 def pass_at_k(passed: Tensor, samples: int, k: int) -> Tensor:
     """Unbiased pass@k of each problem from how many of its `samples` passed: 1 − C(n − c, k) / C(n, k)."""
-    missed = [1 - math.comb(samples - count, k) / math.comb(samples, k) for count in passed.tolist()]
+    missed = [1 - math.comb(samples - int(count), k) / math.comb(samples, k) for count in passed.tolist()]
     return torch.tensor(missed, dtype=torch.float32)

@@ -6,7 +6,6 @@ Not covered: speculative decoding, beam search, stop strings, sharded models (a 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows
+from lit_pref.models import evaluating
 from lit_pref.types import Completion, Generator, Sampling, Text
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class LocalGenerator(Generator):
         encoded = [tuple(self.encode(prompt, self.tokenizer)) for prompt in prompts]
         results: list[list[Completion]] = [[] for _ in prompts]
         done = 0
-        with _evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for number, batch in enumerate(self._batches(encoded, max(1, self.batch_size // distinct))):
                 # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran; the numbers come
                 # from the CPU, where they are the same for every device.
@@ -153,14 +153,3 @@ def _draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, draws: torch.Gen
     line = (cumulative_RV + torch.arange(len(probs_RV), device=probs_RV.device)[:, None]).flatten()
     uniform_A = torch.rand(len(row_A), generator=draws, dtype=torch.float64).to(line.device)
     return (torch.searchsorted(line, row_A + uniform_A, right=True) - row_A * probs_RV.shape[1]).to(device)
-
-
-@contextmanager
-def _evaluating(model: "PreTrainedModel") -> "Iterator[None]":
-    """Dropout off while sampling, the model's mode as it was afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -2,6 +2,7 @@
 
 from lit_pref.metrics.intervals import Interval, across_seeds_interval, mean_interval, paired_difference_interval
 from lit_pref.metrics.preference import preference_statistics
+from lit_pref.metrics.reward import reward_statistics
 
 __all__ = [
     "Interval",
@@ -9,4 +10,5 @@ __all__ = [
     "mean_interval",
     "paired_difference_interval",
     "preference_statistics",
+    "reward_statistics",
 ]

@@ -1,5 +1,17 @@
-"""Causal language models: loading, scoring token trees, heads, export."""
+"""Causal language models: loading, scoring token trees, adapters, heads, export."""
 
+from lit_pref.models.adapters import (
+    LoRA,
+    adapter_off,
+    adapter_state,
+    attach,
+    base_fingerprint,
+    difference,
+    has_adapter,
+    load_adapter,
+    merged,
+    train_adapter_dropout,
+)
 from lit_pref.models.causal_lm import (
     EMBEDDED_FOLDER,
     load_causal_lm,
@@ -9,17 +21,51 @@ from lit_pref.models.causal_lm import (
 )
 from lit_pref.models.export import export_model
 from lit_pref.models.heads import lm_head
-from lit_pref.models.tree_attention import can_share_prompts, predictor_hidden_states, sharing_obstacle
+from lit_pref.models.modes import evaluating
+from lit_pref.models.score_head import (
+    ScoreHead,
+    export_reward_model,
+    freeze_unused_lm_head,
+    fresh_score_head,
+    saved_score_head,
+)
+from lit_pref.models.tree_attention import (
+    Kernel,
+    can_share_prompts,
+    predictor_hidden_states,
+    sharing_obstacle,
+    tree_hidden_states,
+)
+from lit_pref.models.tree_kernels import can_attend_by_tree
 
 __all__ = [
     "EMBEDDED_FOLDER",
+    "Kernel",
+    "LoRA",
+    "ScoreHead",
+    "adapter_off",
+    "adapter_state",
+    "attach",
+    "base_fingerprint",
+    "can_attend_by_tree",
     "can_share_prompts",
+    "difference",
+    "evaluating",
     "export_model",
+    "export_reward_model",
+    "freeze_unused_lm_head",
+    "fresh_score_head",
+    "has_adapter",
     "lm_head",
+    "load_adapter",
     "load_causal_lm",
     "load_tokenizer",
+    "merged",
     "predictor_hidden_states",
     "quiet_transformers",
+    "saved_score_head",
     "sharing_obstacle",
+    "train_adapter_dropout",
+    "tree_hidden_states",
     "weights_fingerprint",
 ]

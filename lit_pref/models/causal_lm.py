@@ -1,8 +1,8 @@
 """Load causal language models and tokenizers by name: the kit's own tiny ones, a local folder, or a hub id.
 
 Only safetensors are read and no code from a model's folder is run. `from_pretrained` returns models in eval mode and
-Lightning leaves them so: whether dropout is on is decided by the module that trains. Not covered: adapters,
-quantization, encoder-decoder models.
+Lightning leaves them so: whether dropout is on is decided by the module that trains. Not covered: quantization,
+encoder-decoder models; adapters stand in `adapters`.
 """
 
 import difflib
@@ -11,13 +11,14 @@ import json
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from lit_pref.errors import UserError
 
@@ -107,16 +108,17 @@ def load_causal_lm(
     return model
 
 
-def weights_fingerprint(model: "PreTrainedModel") -> str:
+def weights_fingerprint(model: "PreTrainedModel", state: Mapping[str, Tensor] | None = None) -> str:
     """32 hex digits which tell apart models that compute differently.
 
+    state: the weights, if not those of the model's state dict.
     Covers names, dtypes, shapes and bytes of all weights, tied ones once, and the config, since a rope base or a
     window changes log-probs as weights do. The weights must not be sharded.
     """
     config = {key: value for key, value in model.config.to_dict().items() if key not in _BOOKKEEPING}
     digest = hashlib.blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
     seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted((model.state_dict() if state is None else state).items()):
         identity = (tensor.data_ptr(), tensor.shape, tensor.stride())
         if identity in seen and tensor.numel():
             continue

@@ -1,6 +1,6 @@
-"""Write a model and its tokenizer as a folder which opens in transformers.
+"""Write a model and its tokenizer as a folder which opens in transformers; an adapter merged, or as peft's own folder.
 
-Not covered: merging adapters, pushing to the hub.
+Not covered: pushing to the hub.
 """
 
 import shutil
@@ -9,29 +9,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_pref.errors import UserError
+from lit_pref.models.adapters import has_adapter, merged
 from lit_pref.models.causal_lm import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def export_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path | str) -> Path:
+def export_model(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path | str, adapter_only: bool = False
+) -> Path:
     """Write config, safetensors weights and tokenizer; the folder appears complete or not at all.
 
-    Raises UserError if the folder exists and is not empty.
+    An adapter is added into the weights of what is written; the model itself stays as it is.
+    adapter_only: write the adapter alone, as a folder that `PeftModel.from_pretrained` opens over the base.
+    Raises UserError if the folder exists and is not empty, or `adapter_only` finds no adapter.
     """
+    if adapter_only and not has_adapter(model):
+        raise UserError(f"{type(model).__name__} has no adapter: adapter_only can write nothing")
     target = Path(folder).expanduser().absolute()
     if target.is_file():
         raise UserError(f"cannot export to {str(folder)!r}: a file stands there")
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"cannot export to {str(folder)!r}: it is not empty; name another folder or clear this one")
     target.parent.mkdir(parents=True, exist_ok=True)
+    # transformers itself writes the adapter alone of a model that has one.
+    written = merged(model) if has_adapter(model) and not adapter_only else model
     # Beside the target, since a rename is atomic within one file system only. Inside the private folder that mkdtemp
     # makes, the export gets ordinary permissions.
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         with quiet_transformers():
-            model.save_pretrained(scratch / "model")
+            written.save_pretrained(scratch / "model")
             tokenizer.save_pretrained(scratch / "model")
         (scratch / "model").rename(target)
     finally:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_pref.errors import UserError
+from lit_pref.types import LinearHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +37,8 @@ def lm_head(model: "PreTrainedModel") -> Callable[[Tensor], Tensor]:
         raise UserError(f"{type(model).__name__} makes its logits with {what}: no LM head is known for it here")
 
     factor, cap = _factor(model, reads), _cap(model, reads)
+    if type(head) is nn.Linear and type(head.weight) in (Tensor, nn.Parameter) and not _has_hooks(head):
+        return LinearHead(head.weight, head.bias, factor, cap)
 
     def logits(hidden: Tensor) -> Tensor:
         """[n, D] to [n, V]."""
@@ -47,6 +50,11 @@ def lm_head(model: "PreTrainedModel") -> Callable[[Tensor], Tensor]:
         return scores
 
     return logits
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a strategy or an adapter does something around the module's forward, which must then be called."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def _factor(model: "PreTrainedModel", reads: set[str]) -> float:

@@ -8,29 +8,23 @@ the reference, and kept on disk: no second model is in memory. Not covered: a re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_pref.data.reference_cache import ReferenceCache
+from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.errors import UserError
 from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
-from lit_pref.models import load_causal_lm, weights_fingerprint
+from lit_pref.models import LoRA, load_causal_lm, weights_fingerprint
 from lit_pref.modules.engine import Engine
 from lit_pref.modules.language_model import PairScores, _LanguageModule
+from lit_pref.modules.reference import StageReference, check_start, reference_logps
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, PairLogps
-
-
-class _Reference(NamedTuple):
-    """Log-probs of a stage's pairs under the start policy, [P, 2], and the cache key that tells which pairs."""
-
-    key: tuple[str, ...]
-    values_P2: Tensor
 
 
 class DPOModule(_LanguageModule):
@@ -40,6 +34,7 @@ class DPOModule(_LanguageModule):
         policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
         objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
+        adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
         dropout: whether the model's own dropout is on in training.
         engine: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
@@ -52,19 +47,20 @@ class DPOModule(_LanguageModule):
         policy: str,
         objective: PairObjective,
         regularizer: Regularizer | None = None,
+        adapter: LoRA | None = None,
         dropout: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
         cache_folder: Path | None = None,
     ) -> None:
-        super().__init__(policy, False, dropout, engine, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, engine, optimizer, scheduler)
         self.objective, self.regularizer = objective, regularizer
         self.needs_reference = objective.needs_reference or (regularizer is not None and regularizer.needs_reference)
-        self.cache = ReferenceCache(cache_folder)
+        self.cache = ArrayCache(cache_folder, "reference")
         self._at_start = True  # the weights are still those of the reference
         self._start_fingerprint = ""
-        self._reference: dict[str, _Reference] = {}
+        self._reference: dict[str, StageReference] = {}
 
     # --- the method ---------------------------------------------------------------------------------------------------
 
@@ -88,9 +84,9 @@ class DPOModule(_LanguageModule):
         loss_P = self.objective(policy, reference)
         if self.regularizer is not None:
             loss_P = loss_P + self.regularizer(policy, reference)
-        loss = batch.weight * loss_P.mean()
+        loss = loss_P.mean()
         self._log_pairs(stage, batch, scores, reference, loss)
-        return loss
+        return batch.weight * loss
 
     def pair_figures(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
         """What is logged of each pair, [P] each: `rewards/*`, `logps/*`, and `budget/*` where there is a reference."""
@@ -130,7 +126,10 @@ class DPOModule(_LanguageModule):
     def setup(self, stage: str) -> None:
         # A resumed run's checkpoint is restored after this hook: here its weights are still those of the reference.
         if self.needs_reference and not self._start_fingerprint:
-            self._start_fingerprint = weights_fingerprint(self.model if self._at_start else load_causal_lm(self.policy))
+            self._start_fingerprint = self.base_fingerprint or self._fingerprint_of_start()
+
+    def _fingerprint_of_start(self) -> str:
+        return weights_fingerprint(self.model if self._at_start else load_causal_lm(self.policy))
 
     def on_fit_start(self) -> None:
         self._prepare_reference("train")
@@ -158,18 +157,16 @@ class DPOModule(_LanguageModule):
         key = (self._start_fingerprint, data.fingerprints[stage], str(self.trainer.precision), "sum-of-both-sides")
         if stage in self._reference and self._reference[stage].key == key:
             return
-        values_P2 = self.cache.load(key, rows=len(loader.dataset))
-        if values_P2 is None:
-            with self._as_reference():
-                policy = self.score_all(loader)
-            values_P2 = torch.stack([policy.chosen, policy.rejected], 1).cpu()
-            if self.trainer.is_global_zero:
-                self.cache.save(key, values_P2)
-        self._reference[stage] = _Reference(key, values_P2)
+        values_P2 = reference_logps(self, loader, self.cache, key, self._as_reference)
+        self._reference[stage] = StageReference(key, values_P2)
 
     @contextmanager
     def _as_reference(self) -> Iterator[None]:
-        """The start weights in place: those of the policy while it has not been trained, else loaded for the while."""
+        """The start weights in place: an adapter's base, the policy while it has not been trained, else loaded."""
+        if self.adapter is not None:
+            with self.adapter_off():
+                yield
+            return
         if self._at_start:
             yield
             return
@@ -200,15 +197,7 @@ class DPOModule(_LanguageModule):
         if reference is None or self.dropout or not self._at_start:
             return
         # Summed over tokens in other batch shapes; half precision rounds each token's logit by up to 2^-8.
-        tolerance = 1e-3 if "32" in str(self.trainer.precision) else 0.05
-        off_chosen_P = (policy.chosen - reference.chosen).abs() / policy.chosen_length
-        off_rejected_P = (policy.rejected - reference.rejected).abs() / policy.rejected_length
-        off = torch.maximum(off_chosen_P, off_rejected_P).max()
-        if off > tolerance:
-            raise RuntimeError(
-                f"before the first step the policy is {off:.2g} nats a token away from its cached reference: "
-                f"the cache at {self.cache.folder} does not belong to these weights and tokens; delete it and run again"
-            )
+        check_start(policy, reference, 1e-3 if "32" in str(self.trainer.precision) else 0.05, self.cache)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)

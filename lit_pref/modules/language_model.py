@@ -5,6 +5,8 @@ A method is a subclass whose step reads like the paper's algorithm. Not here: lo
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +18,22 @@ from torch.utils.data import DataLoader
 
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
-from lit_pref.models import can_share_prompts, lm_head, load_causal_lm, load_tokenizer, predictor_hidden_states
-from lit_pref.modules.engine import Engine
+from lit_pref.models import (
+    LoRA,
+    adapter_off,
+    attach,
+    can_attend_by_tree,
+    can_share_prompts,
+    difference,
+    evaluating,
+    lm_head,
+    load_causal_lm,
+    load_tokenizer,
+    predictor_hidden_states,
+    train_adapter_dropout,
+    weights_fingerprint,
+)
+from lit_pref.modules.engine import Engine, prepare_layers
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
 
@@ -42,6 +58,7 @@ class _LanguageModule(LightningModule):
         self,
         policy: str,
         random_init: bool,
+        adapter: LoRA | None,
         dropout: bool,
         engine: Engine,
         optimizer: OptimizerCallable,
@@ -52,20 +69,40 @@ class _LanguageModule(LightningModule):
         # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
         self.model = load_causal_lm(policy, random_init=random_init, seed=torch.initial_seed())
         self.tokenizer = load_tokenizer(policy)
+        self.adapter, self.base_fingerprint = adapter, ""
+        if adapter is not None:
+            self._attach(adapter)
         self.engine = engine
+        prepare_layers(self.model, engine)
         self.row_layout = self._row_layout()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = 0
         self._batch_tokens, self._batch_start = 0, 0.0
 
+    def _attach(self, adapter: LoRA) -> None:
+        if self.random_init:
+            raise UserError(
+                "random_init: an adapter would leave the policy's fresh weights as they were drawn; drop one of the two"
+            )
+        # Now, since the Trainer may round the weights later; they are frozen from here on.
+        self.base_fingerprint = weights_fingerprint(self.model)
+        attach(self.model, adapter, seed=torch.initial_seed())
+        self.strict_loading = False  # the base is in no checkpoint
+
+    def adapter_off(self) -> AbstractContextManager[None]:
+        """The policy as its base computes, which its adapter started from; without adapter it stays as it is."""
+        return adapter_off(self.model)
+
     def _row_layout(self) -> RowLayout:
         if self.engine.layout != "auto":
             return self.engine.layout
-        return "shared" if can_share_prompts(self.model) else "repeated"
+        if not can_share_prompts(self.model):
+            return "repeated"
+        return "packed" if can_attend_by_tree(self.model) else "shared"
 
     def score(self, trees: TreeBatch) -> TokenScores:
         """Log-prob, entropy and greedy hit of each completion token, [N]."""
-        hidden_ND = predictor_hidden_states(self.model, trees)
+        hidden_ND = predictor_hidden_states(self.model, trees, self.engine.attention)
         return token_scores(hidden_ND, lm_head(self.model), trees.target_N)
 
     def score_pairs(self, batch: PairBatch) -> PairScores:
@@ -85,14 +122,12 @@ class _LanguageModule(LightningModule):
 
     def score_all(self, loader: DataLoader[PairBatch]) -> PairLogps:
         """Log-probs of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        was_training, rows = self.model.training, len(loader.dataset)  # type: ignore[arg-type]
-        self.model.eval()
+        rows = len(loader.dataset)  # type: ignore[arg-type]
         all_4P = torch.zeros(4, rows, device=self.device)
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+        with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
             for batch in loader:
                 moved: PairBatch = self.trainer.strategy.batch_to_device(batch, self.device)
                 all_4P[:, moved.index_P] = torch.stack(self.score_pairs(moved).logps).float()
-        self.model.train(was_training)
         return PairLogps(*all_4P)
 
     def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]:
@@ -111,6 +146,7 @@ class _LanguageModule(LightningModule):
     def on_train_start(self) -> None:
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.
         self.model.train(self.dropout)
+        train_adapter_dropout(self.model)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -133,9 +169,45 @@ class _LanguageModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Plain values only, so that checkpoints load with weights_only=True. Export reads them.
         checkpoint["lit_pref"] = {"policy": self.policy, "num_tokens": self.num_tokens}
+        if self.adapter is not None:
+            checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
+            checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_adapter(checkpoint)
         self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"])
+
+    def _trained(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What of a state dict is not the frozen base: the adapter, and all that a method adds and trains."""
+        base = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        base |= {f"model.{name}" for name, _ in self.model.named_buffers(remove_duplicate=False)}
+        return {name: value for name, value in state.items() if name not in base}
+
+    def _check_adapter(self, checkpoint: dict[str, Any]) -> None:
+        """Raise UserError unless the checkpoint's adapter, or its having none, is this run's: loading is not strict."""
+        saved = checkpoint["lit_pref"]
+        theirs = LoRA(**saved["adapter"]) if saved.get("adapter") else None
+        if _shape(theirs) != _shape(self.adapter):
+            raise UserError(
+                f"the checkpoint was trained with adapter {theirs} and this run has {self.adapter}: give the same one, "
+                "or export the checkpoint and take the exported folder as the policy"
+            )
+        if theirs is None:
+            return
+        if saved["base_fingerprint"] != self.base_fingerprint:
+            raise UserError(
+                f"the checkpoint's adapter was trained on other weights ({saved['policy']!r} as it was, fingerprint "
+                f"{saved['base_fingerprint']}) than those of {self.policy!r} here ({self.base_fingerprint}): give the "
+                "policy that it started from"
+            )
+        off = difference(self._trained(self.state_dict()), checkpoint["state_dict"])
+        if off:
+            raise UserError(f"the checkpoint does not fit this module: {off}")
+
+
+def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
+    """What of an adapter its weights depend on; dropout may change from run to run."""
+    return None if adapter is None else asdict(adapter) | {"lora_dropout": 0.0}
 
 
 def adamw(lr: float, weight_decay: float = 0.0) -> Callable[[Any], Optimizer]:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from lit_pref.models import LoRA
 from lit_pref.modules.engine import Engine
 from lit_pref.modules.language_model import _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
@@ -20,6 +21,7 @@ class SFTModule(_LanguageModule):
     Args:
         policy: `embedded:NAME`, a model folder, or a hub id.
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
+        adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
         dropout: whether the model's own dropout is on in training.
         engine: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
@@ -30,12 +32,13 @@ class SFTModule(_LanguageModule):
         self,
         policy: str,
         random_init: bool = False,
+        adapter: LoRA | None = None,
         dropout: bool = False,
         engine: Engine = Engine(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
     ) -> None:
-        super().__init__(policy, random_init, dropout, engine, optimizer, scheduler)
+        super().__init__(policy, random_init, adapter, dropout, engine, optimizer, scheduler)
 
     def training_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")

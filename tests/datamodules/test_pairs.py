@@ -47,8 +47,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_seed_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
 
 
 def written(path: Path, rows: list[Any]) -> str:
@@ -220,6 +221,100 @@ def test_the_order_is_a_function_of_the_seed(policy: str, tmp_path: Path):
     assert with_seed(1) == first != with_seed(2)
     seed_everything(1, verbose=False)
     assert with_seed(None) == first
+
+
+# --- tokens on the disk -----------------------------------------------------------------------------------------------
+
+
+def stores(folder: Path) -> list[Path]:
+    return sorted((folder / "cache" / "tokens").iterdir())
+
+
+def test_a_later_run_finds_the_tokens_and_tells_what_was_left_out(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    rows = [*ROWS, {"prompt": "#" + " 1" * 30, "chosen": "a", "rejected": "b"}, {"prompt": "a", "chosen": "b"}]
+    path = written(tmp_path / "pairs.jsonl", rows)
+
+    def run() -> tuple[PairsDataModule, str, Any]:
+        data = PairsDataModule(path, limits=LengthLimits(max_prompt_length=8), on_bad_row="skip", seed=1)
+        made(data, policy, tmp_path)
+        told = [line for line in capsys.readouterr().out.splitlines() if "pairs" in line]
+        skipped = tmp_path / "skipped_rows_train.json"
+        read = json.loads(skipped.read_text())
+        skipped.unlink()
+        return data, "\n".join(told), read
+
+    first, told, skipped = run()
+    assert f"{path}: 41 pairs; skipped rows: 1 missing key" in told  # the long one is a pair, though not kept
+    assert "train: 40 pairs, {'kept': 40, 'dropped_long_prompt': 1}" in told
+    assert len(stores(tmp_path)) == 1 and skipped["counts"] == {"missing key": 1}
+
+    def again(*_: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("lit_pref.data.token_cache.iterate_pairs", again)
+    second, told_again, skipped_again = run()
+    assert (told_again, skipped_again) == (told, skipped)
+    for stage in ("train", "eval"):
+        assert texts(second, stage) == texts(first, stage)
+    assert second.fingerprints == first.fingerprints and set(first.fingerprints) == {"train", "eval"}
+
+
+def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: Path):
+    rows = [{**row, "margin": i} for i, row in enumerate(ROWS)]
+    path = written(tmp_path / "pairs.jsonl", rows)
+    prints = []
+    for seed in (1, 2):
+        data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
+        for stage in ("train", "eval"):
+            # Row i of the file has prompt "# i" and margin i: rows, margins and lengths must have moved together.
+            numbers = [float(prompt.strip("# \n")) for prompt, _, _ in texts(data, stage)]
+            assert numbers == sorted(numbers)
+            assert list(data.data[stage].collate.margins) == numbers  # type: ignore[attr-defined]
+            assert data.data[stage].lengths.tolist() == [tree.shared_length for tree in data.data[stage].trees]
+        prints.append(data.fingerprints)
+    assert len(stores(tmp_path)) == 1
+    assert len({fingerprint for each in prints for fingerprint in each.values()}) == 4
+
+
+def test_setup_makes_what_nobody_prepared(policy: str, tmp_path: Path):
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0)
+    data.trainer = trainer_for(tmp_path)
+    data.trainer.strategy._lightning_module = module_of(policy)
+    data.setup("fit")
+    assert len(data.data["train"]) == 40
+
+
+def test_other_processes_open_what_the_first_has_made(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = written(tmp_path / "pairs.jsonl", [*ROWS, "{"])
+    settings: dict[str, Any] = {"on_bad_row": "skip", "validation_share": 0.25, "seed": 1}
+    first = made(PairsDataModule(path, **settings), policy, tmp_path)
+    (tmp_path / "skipped_rows_train.json").unlink()
+    capsys.readouterr()
+    folder = first.data["train"].trees.store.folder  # type: ignore[attr-defined]
+    for there, made_anew in ((folder, False), (tmp_path / "on another machine", True)):
+        trainer = trainer_for(tmp_path, limit_train_batches=0)
+        monkeypatch.setattr(type(trainer), "world_size", 2)
+        monkeypatch.setattr(type(trainer), "is_global_zero", False)
+        monkeypatch.setattr(trainer.strategy, "broadcast", lambda own, there=there: {"train": there})
+        trainer.strategy._lightning_module = module_of(policy)
+        monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "own"))
+        second = PairsDataModule(path, **settings)
+        second.trainer = trainer
+        second.setup("fit")
+        assert second.fingerprints == first.fingerprints and texts(second) == texts(first)
+        assert (tmp_path / "own").exists() == made_anew
+    assert capsys.readouterr().out == "" and not (tmp_path / "skipped_rows_train.json").exists()
+
+
+def test_a_cache_that_cannot_be_written_stops_no_run(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    data = made(PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0), policy, tmp_path)
+    assert len(data.data["train"]) == 40
+    assert capsys.readouterr().out.count("this run keeps them in a temporary folder") == 1
 
 
 def test_fingerprints_tell_data_apart(policy: str, tmp_path: Path):

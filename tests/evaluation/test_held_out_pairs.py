@@ -14,9 +14,9 @@ from lit_pref.callbacks import BeforeAfter
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
-from lit_pref.losses import DPO, LikelihoodBudget
+from lit_pref.losses import DPO, LikelihoodBudget, PairRewards
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
-from lit_pref.modules import DPOModule, SFTModule, adamw
+from lit_pref.modules import DPOModule, RewardFinetuneModule, SFTModule, adamw
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -122,6 +122,21 @@ def test_a_tie_is_no_hit(policy: str, tmp_path: Path):
     table = BeforeAfter([HeldOutPairs()])
     trainer_for(tmp_path, table).fit(Level(policy), data_of(tmp_path))
     assert table.before["pair_accuracy"].tolist() == [0.0] * 7
+
+
+def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
+    class Given(RewardFinetuneModule):
+        def reward_all(self, loader: Any) -> PairRewards:
+            return PairRewards(torch.arange(7.0), torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0]))
+
+    table = BeforeAfter([HeldOutPairs()])
+    trainer_for(tmp_path, table).fit(Given(policy), data_of(tmp_path))
+    assert {name: values.tolist() for name, values in table.before.items()} == {
+        "pair_accuracy": [0, 0, 1, 1, 0, 0, 1],  # the second and the sixth are ties
+        "margin": [-1, 0, 1, 2, -1, 0, 1],
+        "score_chosen": [0, 1, 2, 3, 4, 5, 6],
+        "score_rejected": [1, 1, 1, 1, 5, 5, 5],
+    }
 
 
 def test_without_validation_pairs_it_says_so(policy: str, tmp_path: Path):

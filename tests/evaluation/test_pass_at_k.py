@@ -1,10 +1,18 @@
+import importlib.util
+import sys
 from itertools import combinations
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.evaluation import PassAtK, pass_at_k
+from lit_pref.generation import LocalGenerator
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.tasks import CodeTask
+from lit_pref.types import Completion, Outcome, Problem, Sampling, Task, Verdict
 
 
 @pytest.mark.parametrize("samples", [1, 4, 7])
@@ -20,3 +28,146 @@ def test_the_estimator_is_the_mean_over_all_subsets(samples):
 def test_k_needs_as_many_samples():
     with pytest.raises(ValueError, match="pass@4 needs at least 4 samples a problem, got 2"):
         PassAtK(CodeTask(), k=[1, 4], samples=2)
+
+
+# --- figures that are kept --------------------------------------------------------------------------------------------
+
+
+class Even(Task):
+    """Passes the samples of even numbers; `worst` is what the others come to."""
+
+    name = "even"
+
+    def __init__(self, worst: Outcome = Outcome.FAILED, prefix: str = "") -> None:
+        self.worst, self.prefix = worst, prefix
+
+    def problems(self, split, count, seed):
+        return [Problem(f"{i}", f"{self.prefix}{split} {seed} {i}", "") for i in range(count)]
+
+    def grade(self, problems, completions):
+        return [Verdict(self.worst if int(text) % 2 else Outcome.PASSED) for text in completions]
+
+
+class Policy(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        shape = {"vocab_size": 884, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=1))
+        self.tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """How many prompts each call of the generator got; sample i of a prompt is the text `i`."""
+    calls = []
+
+    def generate(self, prompts, samples, sampling, seed):
+        calls.append(len(prompts))
+        return [[Completion(str(i), (1,), (0.0,), True) for i in range(samples)] for _ in prompts]
+
+    monkeypatch.setattr(LocalGenerator, "generate", generate)
+    return calls
+
+
+def evaluation(folder, task=None, **changes):
+    settings = {"problems": 6, "k": (1, 2), "samples": 3, "sampling": Sampling(), "cache_folder": folder}
+    return PassAtK(task or Even(), **(settings | changes))
+
+
+def test_the_same_weights_are_measured_once(tmp_path, sampled):
+    first = evaluation(tmp_path)(Policy())
+    # 2 of 3 samples pass: pass@1 is 2/3, and of any two samples one passes
+    torch.testing.assert_close(first, {"pass@1": torch.full((6,), 2 / 3), "pass@2": torch.ones(6)})
+    torch.testing.assert_close(evaluation(tmp_path)(Policy()), first, rtol=0, atol=0)
+    torch.testing.assert_close(evaluation(tmp_path, k=(2,))(Policy()), {"pass@2": torch.ones(6)})
+    assert sampled == [6]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"problems": 5},
+        {"seed": 1},
+        {"split": "validation"},
+        {"samples": 4},
+        {"sampling": Sampling(temperature=0.5)},
+        {"batch_size": 8},
+        {"task": Even(prefix="other ")},
+        {"task": Even(worst=Outcome.ERROR)},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_another_setting_or_task_is_measured(tmp_path, sampled, changes):
+    evaluation(tmp_path)(Policy())
+    evaluation(tmp_path, **changes)(Policy())
+    assert len(sampled) == 2
+
+
+def test_other_weights_and_tokens_are_measured(tmp_path, sampled):
+    evaluation(tmp_path)(Policy())
+    moved, ending = Policy(), Policy()
+    with torch.no_grad():
+        moved.model.lm_head.weight[5, 5] += 0.01
+    ending.tokenizer.eos_token = "a"
+    for module in (moved, ending):
+        evaluation(tmp_path)(module)
+    assert len(sampled) == 3
+
+
+def test_other_code_of_the_task_is_measured(tmp_path, sampled):
+    def imported(source):
+        file = tmp_path / "own_task.py"
+        file.write_text(source)
+        spec = importlib.util.spec_from_file_location("own_task", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    with pytest.MonkeyPatch.context() as patched:
+        for passes in ("0", "1"):
+            own = imported(OWN_TASK.format(passes=passes))
+            patched.setitem(sys.modules, "own_task", own)
+            figures = evaluation(tmp_path, own.Own())(Policy())
+            assert figures["pass@1"].tolist() == pytest.approx([1 / 3] * 6)
+    assert len(sampled) == 2
+
+
+OWN_TASK = """
+from lit_pref.types import Outcome, Problem, Task, Verdict
+
+class Own(Task):
+    name = "own"
+
+    def problems(self, split, count, seed):
+        return [Problem(str(i), str(i), "") for i in range(count)]
+
+    def grade(self, problems, completions):
+        return [Verdict(Outcome.PASSED if text == "{passes}" else Outcome.FAILED) for text in completions]
+"""
+
+
+@pytest.mark.parametrize("worst", [Outcome.TIMEOUT, Outcome.MEMORY, Outcome.KILLED])
+def test_what_may_be_the_machines_fault_is_not_kept(tmp_path, sampled, worst):
+    for _ in range(2):
+        evaluation(tmp_path, Even(worst))(Policy())
+    assert len(sampled) == 2 and not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_task_with_a_part_that_does_not_state_itself_is_not_kept(tmp_path, sampled):
+    task = Even()
+    task.sandbox = nn.Identity  # a class, told by its name
+    evaluation(tmp_path, task)(Policy())
+    assert len(list(tmp_path.rglob("*.npy"))) == 1
+    task.sandbox = object()
+    for _ in range(2):
+        evaluation(tmp_path, task)(Policy())
+    assert len(sampled) == 3 and len(list(tmp_path.rglob("*.npy"))) == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_a_line(tmp_path, sampled, capsys):
+    (tmp_path / "file").write_text("")
+    figures = evaluation(tmp_path / "file")(Policy())
+    torch.testing.assert_close(figures["pass@2"], torch.ones(6))
+    assert f"{tmp_path / 'file'}: the cache cannot be written (Not a directory)" in capsys.readouterr().out

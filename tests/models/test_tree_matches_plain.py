@@ -13,7 +13,7 @@ from lit_pref.data.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models.heads import lm_head
 from lit_pref.models.tree_attention import can_share_prompts, predictor_hidden_states, sharing_obstacle
-from lit_pref.types import TokenTree, TreeBatch
+from lit_pref.types import TokenTree, TreeBatch, TreeSpan
 
 SIZE = {
     "vocab_size": 61,
@@ -125,8 +125,12 @@ def test_a_mask_without_branches_or_trees_is_seen(name: str):
     with torch.no_grad():
         plain_N = plain_logps(model, TREES)
         shared, packed = LAYOUTS["shared"], LAYOUTS["packed"]
-        no_branches = shared._replace(branch_BT=shared.branch_BT.clamp(max=0))
-        no_trees = packed._replace(tree_BT=packed.tree_BT.clamp(max=0))
+        # Wrong in both descriptions of the layout: what dense masks are made from, and what tree-by-tree kernels read.
+        merged = tuple(span._replace(branches=(sum(span.branches),)) for span in shared.spans)
+        no_branches = shared._replace(branch_BT=shared.branch_BT.clamp(max=0), spans=merged)
+        first, second, third = packed.spans
+        joined = TreeSpan(0, 0, first.prompt + sum(first.branches), (second.prompt + sum(second.branches),))
+        no_trees = packed._replace(tree_BT=packed.tree_BT.clamp(max=0), spans=(joined, third))
         for wrong in (no_branches, no_trees):
             assert (tree_logps(model, wrong) - plain_N).abs().max() > 1e-2
 

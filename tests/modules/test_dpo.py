@@ -493,6 +493,20 @@ def test_a_second_fit_goes_on_against_the_same_start(policy: str, tmp_path: Path
     assert second.logged["train/loss"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_a_batch_of_another_weight_counts_so_and_is_logged_plainly(
+    policy: str, tmp_path: Path, weight: float, monkeypatch: pytest.MonkeyPatch
+):
+    (plainly,) = fit(dpo(policy), pairs_data(tmp_path, batch_size=12), tmp_path)
+    weigh = lambda self, batch, _: batch._replace(weight=weight)  # noqa: E731
+    monkeypatch.setattr(PairsDataModule, "on_after_batch_transfer", weigh)
+    (weighted,) = fit(dpo(policy), pairs_data(tmp_path, batch_size=12), tmp_path)
+    assert plainly.logged["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert weighted.logged["train/loss"] == plainly.logged["train/loss"]
+    for name, gradient in plainly.gradients.items():
+        torch.testing.assert_close(weighted.gradients[name], weight * gradient, rtol=1e-5, atol=1e-8)
+
+
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 DISTRIBUTED = """
@@ -531,17 +545,30 @@ class Recorder(Callback):
         self.losses.append(float(outputs["loss"]))
 
 
+class CountingDPO(DPOModule):
+    scored = ()
+
+    def score_all(self, loader):
+        logps = super().score_all(loader)
+        self.scored += (int((logps.chosen_length > 0).sum()),)
+        return logps
+
+
 def fit(policy, data):
     recorder = Recorder()
     trainer = Trainer(
         accelerator="cpu", strategy="ddp", devices=2, max_epochs=1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, callbacks=[recorder], num_sanity_val_steps=0,
     )
-    module = DPOModule(policy, DPO(0.3), optimizer=lambda params: torch.optim.SGD(params, lr=0.01), scheduler=None)
+    module = CountingDPO(policy, DPO(0.3), optimizer=lambda params: torch.optim.SGD(params, lr=0.01), scheduler=None)
+    saved, save = [], module.cache.save
+    module.cache.save = lambda key, values: saved.append(save(key, values).name)
     trainer.fit(module, data)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     weights = dict(module.model.state_dict())
-    return trainer, {"rows": recorder.rows, "losses": recorder.losses, "metrics": metrics, "weights": weights}
+    reference = {stage: found.values_P2 for stage, found in module._reference.items()}
+    made = {"scored": list(module.scored), "saved": saved, "reference": reference}
+    return trainer, {"rows": recorder.rows, "losses": recorder.losses, "metrics": metrics, "weights": weights, **made}
 
 
 if __name__ == "__main__":
@@ -549,8 +576,12 @@ if __name__ == "__main__":
     seed_everything(3)
     task = Parity()
     trainer, of_pairs = fit(policy, PairsDataModule(pairs, validation=held_out, batch_size=2))
-    _, of_execution = fit(policy, ExecutionPairsDataModule(task, problems=8, samples=8, held_out_problems=4))
-    results = {"pairs": of_pairs, "execution": of_execution, "graded": task.graded}
+    _, again = fit(policy, PairsDataModule(pairs, validation=held_out, batch_size=2))
+    sizes = {"problems": 8, "samples": 8, "held_out_problems": 4}
+    _, of_execution = fit(policy, ExecutionPairsDataModule(task, **sizes))
+    _, in_memory = fit(policy, ExecutionPairsDataModule(task, **sizes, cache_folder=Path(pairs)))
+    results = {"pairs": of_pairs, "again": again, "execution": of_execution, "in memory": in_memory}
+    results["graded"] = task.graded
     torch.save(results, Path(folder) / f"rank{trainer.global_rank}.pt")
 """
 
@@ -593,10 +624,26 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
     for name in ("eval/loss", "eval/logps/chosen", "eval/rewards/margins", "eval/entropy", "train/num_tokens"):
         assert first["metrics"][name] == pytest.approx(float(trainer.callback_metrics[name]), rel=1e-4, abs=1e-5), name
 
+    for stage, found in module._reference.items():
+        for part in (first, second):
+            torch.testing.assert_close(part["reference"][stage], found.values_P2, rtol=0, atol=1e-6)
 
-def test_of_two_processes_one_samples(ranks: list[dict[str, Any]]):
+
+def test_two_processes_score_half_of_the_reference_each(ranks: list[dict[str, Any]]):
+    # 12 training pairs in six batches of 2, 4 held-out ones in two.
+    assert [rank["pairs"]["scored"] for rank in ranks] == [[6, 2], [6, 2]]
+    assert [len(rank["pairs"]["saved"]) for rank in ranks] == [2, 0]  # the first process writes
+    for rank in ranks:
+        assert rank["again"]["scored"] == [] and rank["again"]["losses"] == rank["pairs"]["losses"]
+        for stage, values in rank["again"]["reference"].items():
+            assert torch.equal(values, ranks[0]["pairs"]["reference"][stage])
+
+
+@pytest.mark.parametrize("data", ["execution", "in memory"])
+def test_of_two_processes_one_samples(ranks: list[dict[str, Any]], data: str):
     assert ranks[0]["graded"] > 0 and ranks[1]["graded"] == 0
-    first, second = (rank["execution"] for rank in ranks)
+    first, second = (rank[data] for rank in ranks)
+    assert first["losses"] == ranks[0]["execution"]["losses"]  # whether the samples can be kept on the disk or not
     assert len(first["losses"]) == len(second["losses"]) > 0
     for name, value in first["weights"].items():
         assert torch.equal(second["weights"][name], value)

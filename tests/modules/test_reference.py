@@ -5,19 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from tokenizers.normalizers import Replace
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, LikelihoodBudget, SimPO
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
-from lit_pref.modules import DPOModule, adamw
+from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_causal_lm, load_tokenizer
+from lit_pref.modules import DPOModule, Engine, adamw
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -50,8 +51,12 @@ def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def saved(folder: Path, model: LlamaForCausalLM) -> str:
-    return str(export_model(model, load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
+def embedded_tokenizer() -> PreTrainedTokenizerBase:
+    return load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+
+
+def saved(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+    return str(export_model(model, tokenizer or embedded_tokenizer(), folder))
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +83,13 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def written(path: Path, rows: list[dict[str, str]]) -> str:
+def written(path: Path, rows: list[Any]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
 
-def data_of(folder: Path, rows: list[dict[str, str]] = ROWS) -> PairsDataModule:
-    held_out = written(folder / "held_out.jsonl", HELD_OUT)
+def data_of(folder: Path, rows: list[Any] = ROWS, held_out_rows: list[Any] = HELD_OUT) -> PairsDataModule:
+    held_out = written(folder / "held_out.jsonl", held_out_rows)
     return PairsDataModule(written(folder / "pairs.jsonl", rows), validation=held_out, batch_size=2)
 
 
@@ -187,6 +192,62 @@ def test_a_change_is_a_miss(policy: str, tmp_path: Path, scored: list[int], chan
     assert scored == expected
 
 
+def test_tokens_of_another_tokenizer_are_a_miss(policy: str, tmp_path: Path, scored: list[int]):
+    fitted(policy, tmp_path)
+    scored.clear()
+    other = embedded_tokenizer()
+    other.backend_tokenizer.normalizer = Replace("return", "yield")
+    fitted(saved(tmp_path / "other", tiny_llama(), other), tmp_path)
+    assert scored == [8]  # no held-out row says return: their tokens stay the same
+
+
+def test_another_chat_template_is_a_miss(tmp_path: Path, scored: list[int]):
+    def conversations(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+        roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+        return [{key: [{"role": roles[key], "content": text}] for key, text in row.items()} for row in rows]
+
+    def fit_with(question: str, name: str) -> None:
+        tokenizer = embedded_tokenizer()
+        tokenizer.chat_template = (
+            "{% for m in messages %}{% if m.role == 'user' %}" + question + "{{ m.content }}# answer\n"
+            "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+        )
+        module = module_of(saved(tmp_path / name, tiny_llama(), tokenizer), tmp_path)
+        trainer_of(tmp_path).fit(module, data_of(tmp_path, conversations(ROWS), conversations(HELD_OUT)))
+
+    fit_with("# question\n", "policy")
+    assert scored == [8, 3]
+    fit_with("# question\n", "same")
+    assert scored == [8, 3]
+    fit_with("# task\n", "other")
+    assert scored == [8, 3, 8, 3]
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [Engine(layout="packed"), Engine(layout="shared"), Engine(layout="repeated"), Engine(gradient_checkpointing=True)],
+    ids=lambda engine: f"{engine.layout}, checkpointing {engine.gradient_checkpointing}",
+)
+def test_how_the_policy_is_run_does_not_matter(policy: str, tmp_path: Path, scored: list[int], engine: Engine):
+    first = reference_of(fitted(policy, tmp_path), "train")
+    scored.clear()
+    found = module_of(policy, tmp_path, engine=engine)
+    trainer_of(tmp_path).fit(found, data_of(tmp_path))  # the check before the first step compares with the policy
+    assert scored == [] and torch.equal(reference_of(found, "train"), first)
+    made = module_of(policy, tmp_path / "new", engine=engine)
+    trainer_of(tmp_path).fit(made, data_of(tmp_path))
+    assert scored == [8, 3]
+    torch.testing.assert_close(reference_of(made, "train"), first, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_policy_has_the_same_reference(policy: str, tmp_path: Path):
+    engine = Engine(compile=True, gradient_checkpointing=True)
+    module = module_of(policy, tmp_path, engine=engine)
+    trainer_of(tmp_path).fit(module, data_of(tmp_path))
+    torch.testing.assert_close(reference_of(module, "train"), start_logps(policy, ROWS), rtol=1e-6, atol=1e-5)
+
+
 def test_the_same_weights_elsewhere_are_a_hit(policy: str, tmp_path: Path, scored: list[int]):
     fitted(policy, tmp_path)
     scored.clear()
@@ -194,23 +255,55 @@ def test_the_same_weights_elsewhere_are_a_hit(policy: str, tmp_path: Path, score
     assert scored == []
 
 
-def test_a_file_cut_short_is_made_again(policy: str, tmp_path: Path, scored: list[int]):
+def cut_short(content: bytes) -> bytes:
+    return content[:-4]
+
+
+def altered(content: bytes) -> bytes:
+    return content[:130] + bytes([content[130] ^ 64]) + content[131:]  # within the first value, behind numpy's header
+
+
+@pytest.mark.parametrize("damage", [cut_short, altered])
+def test_a_damaged_file_is_made_again(policy: str, tmp_path: Path, scored: list[int], damage: Callable[[bytes], bytes]):
     first = reference_of(fitted(policy, tmp_path), "train")
     scored.clear()
     for path in (tmp_path / "cache" / "reference").iterdir():
-        path.write_bytes(path.read_bytes()[:-4])
+        path.write_bytes(damage(path.read_bytes()))
     assert torch.equal(reference_of(fitted(policy, tmp_path), "train"), first)
     assert scored == [8, 3]
 
 
+def test_a_cache_that_cannot_be_written_costs_nothing_but_a_line(
+    policy: str, tmp_path: Path, scored: list[int], capsys: pytest.CaptureFixture[str]
+):
+    first = fitted(policy, tmp_path)
+    scored.clear()
+    no_folder = tmp_path / "file"
+    no_folder.write_text("")
+    second = module_of(policy, tmp_path, cache_folder=no_folder)
+    trainer_of(tmp_path, max_epochs=2).fit(second, data_of(tmp_path))
+    assert scored == [8, 3]  # not again in the second epoch
+    assert torch.equal(reference_of(second, "train"), reference_of(first, "train"))
+    assert second.trainer.global_step == 8
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be written" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"{no_folder}: ") and "cache_folder" in lines[0]
+
+
 @pytest.mark.parametrize("side", [0, 1])
-def test_values_of_other_weights_are_refused_at_the_first_step(policy: str, tmp_path: Path, side: int):
+def test_values_of_other_weights_are_refused_at_the_first_step(
+    policy: str, tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+):
     before = load_causal_lm(policy).state_dict()
     fitted(policy, tmp_path)
-    for path in (tmp_path / "cache" / "reference").iterdir():
-        values = np.load(path)
+    load = ArrayCache.load
+
+    def of_other_weights(self: ArrayCache, key: Any, shape: Any) -> Tensor | None:
+        values = load(self, key, shape)
+        assert values is not None
         values[:, side] -= 0.5  # nats a sequence of at most about 20 tokens
-        np.save(path, values)
+        return values
+
+    monkeypatch.setattr(ArrayCache, "load", of_other_weights)
     module = module_of(policy, tmp_path)
     with pytest.raises(RuntimeError, match=r"nats a token away from its cached reference: the cache at .*delete it"):
         trainer_of(tmp_path).fit(module, data_of(tmp_path))
@@ -323,3 +416,49 @@ def test_half_precision_weights_are_their_own_reference(policy: str, tmp_path: P
     assert module.model.dtype == torch.bfloat16
     # bf16 has 8 bits: logits of a few nats are off by about 2^-8 of themselves, over up to 20 tokens
     torch.testing.assert_close(reference_of(module, "train"), start_logps(policy, ROWS), rtol=0.02, atol=0.5)
+
+
+# --- with an adapter, whose base is the reference ---------------------------------------------------------------------
+
+
+def adapted(policy: str, folder: Path, **settings: Any) -> DPOModule:
+    # Its own dropout is in nobody's reference.
+    return module_of(policy, folder, adapter=LoRA(r=4, lora_dropout=0.5), optimizer=adamw(5e-2), **settings)
+
+
+def test_a_full_run_and_one_with_an_adapter_share_their_reference(policy: str, tmp_path: Path, scored: list[int]):
+    pytest.importorskip("peft")
+    full = fitted(policy, tmp_path)
+    scored.clear()
+    found = adapted(policy, tmp_path)
+    trainer_of(tmp_path).fit(found, data_of(tmp_path))
+    assert scored == []
+    made = adapted(policy, tmp_path, cache_folder=tmp_path / "new")
+    trainer_of(tmp_path).fit(made, data_of(tmp_path))
+    assert scored == [8, 3]
+    for stage in ("train", "eval"):
+        assert torch.equal(reference_of(made, stage), reference_of(full, stage))
+    names = [{path.name for path in (tmp_path / folder / "reference").iterdir()} for folder in ("cache", "new")]
+    assert names[0] == names[1] and len(names[0]) == 2
+
+
+def test_after_training_an_adapter_its_reference_needs_no_start_weights(
+    policy: str, tmp_path: Path, scored: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("peft")
+    keep = ModelCheckpoint(tmp_path / "checkpoints", filename="last")
+    module = adapted(policy, tmp_path)
+    trainer_of(tmp_path, callbacks=[keep], enable_checkpointing=True).fit(module, data_of(tmp_path))
+    expected = start_logps(policy, HELD_OUT)
+    delete_cache(tmp_path)
+    scored.clear()
+    resumed = adapted(policy, tmp_path)
+    monkeypatch.setattr("lit_pref.modules.dpo.load_causal_lm", lambda *_, **__: pytest.fail("loaded again"))
+    for each, checkpoint in ((module, None), (resumed, tmp_path / "checkpoints" / "last.ckpt")):
+        each._reference.clear()
+        trainer = trainer_of(tmp_path)
+        (figures,) = trainer.validate(each, data_of(tmp_path), ckpt_path=checkpoint, verbose=False)
+        torch.testing.assert_close(reference_of(each, "eval"), expected, rtol=1e-6, atol=1e-5)
+        assert abs(figures["eval/rewards/margins"]) > 1e-3  # the adapter is on again
+        delete_cache(tmp_path)
+    assert scored == [3, 3]

@@ -1,11 +1,22 @@
 """Pairs from graded samples: one passing, one failing, at random; only the model's own failures are rejected."""
 
+import errno
+import os
+import shutil
+import sys
 from dataclasses import replace
 
 import pytest
+from tokenizers.normalizers import Replace
 
+from lit_pref.errors import UserError
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.synthesis import GradedSample, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
+from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
 from lit_pref.types import Case, Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
+
+# The package's name of it is the function's.
+graded_samples_module = sys.modules["lit_pref.synthesis.graded_samples"]
 
 
 def sample(problem: str, text: str, outcome: Outcome, finished: bool = True) -> GradedSample:
@@ -120,7 +131,7 @@ class Parity(Task):
 
 def make(folder, generator, task=None, problems=600, **changes):
     task = task or Parity()
-    settings = {"policy": "weights", "name": "test"} | changes
+    settings = {"policy": "weights", "tokenizer": "tokens", "name": "test"} | changes
     draw = SampleSettings(3, Sampling(), seed=1)
     return graded_samples(folder, task, task.problems("train", problems, 0), generator, draw, **settings).samples
 
@@ -170,3 +181,114 @@ def test_equal_texts_of_a_problem_are_run_once(tmp_path):
     task = Parity()
     assert len(make(tmp_path, Same(), task, problems=4)) == 12
     assert len(task.graded) == 4
+
+
+def test_another_tokenizer_makes_other_samples(tmp_path):
+    generator = Echo()
+    make(tmp_path, generator)
+    make(tmp_path, generator, tokenizer="other tokens")
+    assert len(generator.prompts) == 1200
+
+
+def embedded_tokenizer():
+    return load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+
+
+def test_a_tokenizer_is_told_by_what_it_does_with_text(tmp_path):
+    fingerprint = tokenizer_fingerprint(embedded_tokenizer())
+    copied = shutil.copytree(EMBEDDED_FOLDER / "tokenizer", tmp_path / "elsewhere")
+    used = load_tokenizer(str(copied))
+    used(["a", "b c"], padding=True, truncation=True, max_length=1)  # leaves its mark on the backend
+    assert tokenizer_fingerprint(used) == fingerprint
+
+    rewriting, ending = embedded_tokenizer(), embedded_tokenizer()
+    rewriting.backend_tokenizer.normalizer = Replace("return", "yield")
+    ending.eos_token = "a"  # where samples end
+    learned = embedded_tokenizer()
+    learned.add_tokens(["return x"])
+    others = [tokenizer_fingerprint(each) for each in (rewriting, ending, learned)]
+    assert len({fingerprint, *others}) == 4
+
+
+def test_a_tokenizer_without_fast_backend_is_told_by_its_vocabulary(monkeypatch):
+    monkeypatch.setattr(graded_samples_module, "tokenizer_identity", lambda tokenizer: None)
+    learned = embedded_tokenizer()
+    learned.add_tokens(["return x"])
+    assert tokenizer_fingerprint(embedded_tokenizer()) == tokenizer_fingerprint(embedded_tokenizer())
+    assert tokenizer_fingerprint(embedded_tokenizer()) != tokenizer_fingerprint(learned)
+
+
+# --- a cache that is damaged, or cannot be written --------------------------------------------------------------------
+
+
+def shards_of(folder):
+    return sorted(folder.rglob("part-*.parquet"))
+
+
+def cut(shards):
+    shards[1].write_bytes(shards[1].read_bytes()[:-100])
+
+
+def of_fewer_problems(shards):
+    shards[1].write_bytes(shards[2].read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, of_fewer_problems])
+def test_a_shard_that_is_no_whole_one_is_made_again(tmp_path, damage, capsys):
+    made = make(tmp_path, Echo())
+    shards = shards_of(tmp_path)
+    assert len(shards) == 3  # of 250, 250 and 100 problems
+    damage(shards)
+    generator = Echo()
+    capsys.readouterr()
+    assert make(tmp_path, generator) == made
+    assert generator.prompts == [str(number) for number in range(250, 500)]
+    assert f"{shards[1]}: is no whole shard" in capsys.readouterr().out
+    again = Echo()
+    assert make(tmp_path, again) == made and again.prompts == []
+
+
+def test_on_a_full_disk_finished_shards_stay_and_the_rest_is_held_in_memory(tmp_path, monkeypatch, capsys):
+    whole, fsync = make(tmp_path / "whole", Echo()), os.fsync
+
+    def full(descriptor):
+        if shards_of(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert make(tmp_path / "full", Echo()) == whole
+    assert len(shards_of(tmp_path / "full")) == 1 and not list(tmp_path.rglob("*.tmp"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be written" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"{tmp_path / 'full'}: ") and "LIT_PREF_CACHE" in lines[0]
+    later = Echo()
+    assert make(tmp_path / "full", later) == whole
+    assert len(later.prompts) == 350  # goes on from what was finished
+
+
+def test_where_no_folder_can_be_made_all_is_held_in_memory(tmp_path, capsys):
+    whole = make(tmp_path / "whole", Echo())
+    (tmp_path / "file").write_text("")
+    assert make(tmp_path / "file", Echo()) == whole
+    assert f"{tmp_path / 'file'}: the cache cannot be written (Not a directory)" in capsys.readouterr().out
+
+
+def test_a_complete_folder_is_read_where_nothing_may_be_written(tmp_path, monkeypatch, capsys):
+    made = make(tmp_path, Echo())
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    again = Echo()
+    assert make(tmp_path, again) == made and again.prompts == []
+    assert "cannot be written" not in capsys.readouterr().out
+
+
+def test_a_folder_of_another_origin_is_refused(tmp_path):
+    make(tmp_path, Echo(), problems=4)
+    (manifest,) = tmp_path.rglob("manifest.json")
+    manifest.write_text(manifest.read_text().replace('"tokens"', '"other"'))
+    with pytest.raises(UserError, match="was made otherwise \\(tokenizer: other there, tokens now\\)"):
+        make(tmp_path, Echo(), problems=4)

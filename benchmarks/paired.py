@@ -1,0 +1,156 @@
+"""What the comparisons with peers share: paired runs, their medians, the machine and its matrix-multiplication rate.
+
+The sides take turns, so that what else the machine does falls on both; a figure is the median over runs of the ratio
+within a run. The first turn warms up and is not counted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from lit_pref.processors import usable_processors
+
+
+class Timing(NamedTuple):
+    """One run. Tokens are prompt + chosen + prompt + rejected, whatever a side processes."""
+
+    step_tokens: int  # of the timed steps: all but the first
+    step_seconds: float  # from the start of the second step to the end of the last, loading included
+    whole_tokens: int
+    whole_seconds: float  # tokenizing, reference and training; not the import and the making of the model
+    losses: list[float]  # of each step
+    logps: list[float]  # of chosen, then of rejected, summed over tokens, mean of the first batch
+
+    @property
+    def rate(self) -> float:
+        return self.step_tokens / self.step_seconds
+
+    @property
+    def whole_rate(self) -> float:
+        return self.whole_tokens / self.whole_seconds
+
+
+Side = Callable[[], Timing]
+
+
+def paired(sides: Mapping[str, Side], runs: int) -> dict[str, list[Timing]]:
+    """`runs` timings of each side, taken in turns after one turn to warm up."""
+    timings: dict[str, list[Timing]] = {name: [] for name in sides}
+    for run in range(runs + 1):
+        for name, side in sides.items():
+            timing = side()
+            if run:
+                timings[name].append(timing)
+    return timings
+
+
+def ratio(timings: Mapping[str, Sequence[Timing]], ours: str, theirs: str, whole: bool = False) -> float:
+    """How many times as many tokens a second `ours` trains on: the median over paired runs."""
+    rates = [
+        (a.whole_rate / b.whole_rate) if whole else (a.rate / b.rate)
+        for a, b in zip(timings[ours], timings[theirs], strict=True)
+    ]
+    return statistics.median(rates)
+
+
+def median_rate(timings: Sequence[Timing], whole: bool = False) -> float:
+    return statistics.median(timing.whole_rate if whole else timing.rate for timing in timings)
+
+
+def check_equal(ours: Timing, theirs: Timing, tolerance: float) -> float:
+    """The largest relative difference of losses and log-probs; raises AssertionError beyond the tolerance."""
+    mine, other = (torch.tensor([*timing.losses, *timing.logps]) for timing in (ours, theirs))
+    off = float(((mine - other).abs() / other.abs().clamp(min=1e-3)).max())
+    assert off <= tolerance, f"the two sides compute different losses: {mine.tolist()} against {other.tolist()}"
+    return off
+
+
+def matmul_rate(dtype: torch.dtype, device: str = "cpu") -> float:
+    """Floating-point operations a second of a square matrix product: what a training step could reach at most."""
+    size = 2048 if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(15):
+        start = time.perf_counter()
+        a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def machine() -> dict[str, object]:
+    """What a figure was measured on."""
+    names = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "matmul_gflops_fp32": round(matmul_rate(torch.float32) / 1e9),
+        "matmul_gflops_bf16": round(matmul_rate(torch.bfloat16) / 1e9),
+    }
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def describe(host: Mapping[str, object]) -> str:
+    return (
+        f"{host['processor']}, {host['processors']} processors, {host['threads']} threads, torch {host['torch']}; "
+        f"matrix products {host['matmul_gflops_fp32']} GFLOP/s in fp32, {host['matmul_gflops_bf16']} in bf16"
+    )
+
+
+def use_processors() -> None:
+    """As many threads as processors that this process may use."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
+
+
+def be_quiet() -> None:
+    """Nothing but the figures: neither side's progress bars, tips and warnings."""
+    from transformers.utils import logging as transformers_logging
+
+    warnings.filterwarnings("ignore")
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """`--json` and `--runs`, which every benchmark takes."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--json", type=Path, help="write the figures there")
+    made.add_argument("--runs", type=int, default=5, help="paired runs, after one that warms up")
+    return made
+
+
+def write_json(path: Path | None, figures: Mapping[str, object]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Right-aligned columns but for the first."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if not i else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

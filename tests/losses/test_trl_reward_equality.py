@@ -1,0 +1,118 @@
+"""Scores, losses, what is logged and parameter gradients against TRL's RewardTrainer on the same weights and pairs."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, Qwen2Config
+
+from lit_pref.data.packing import collate_pairs, lay_out
+from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.losses import BradleyTerry
+from lit_pref.metrics import reward_statistics
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
+from lit_pref.modules import Engine, RewardFinetuneModule
+from lit_pref.types import PreferencePair
+
+# Warnings inside TRL and its trainer are not ours to mend.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+# Sides that begin a word of their own: TRL tokenizes them together with the prompt.
+ROWS = [
+    {"prompt": "def add(a, b):\n", "chosen": "    return a + b", "rejected": "    return a - b + 1", "margin": 0.5},
+    {"prompt": "# the largest\ndef f(words):\n    return", "chosen": " max(words)", "rejected": " 0", "margin": 0.0},
+    {"prompt": "x = 1\n", "chosen": "y = x", "rejected": "    z = (x, 2, 3, 4)", "margin": 2.0},
+]
+PAIRS = [PreferencePair(**row) for row in ROWS]
+
+
+class Figures(NamedTuple):
+    """The tokens of both sides of each pair; one training step's loss, gradients and logged figures of all pairs."""
+
+    ids: list[list[int]]
+    loss: float
+    logged: dict[str, float]
+    gradients: dict[str, Tensor]
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> str:
+    """A saved sequence classifier of one label, as TRL trains it."""
+    config = Qwen2Config(
+        vocab_size=884,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=1,
+        num_labels=1,
+    )
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "classifier")
+    load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")).save_pretrained(tmp_path / "classifier")
+    return str(tmp_path / "classifier")
+
+
+def our_figures(classifier: str, loss: BradleyTerry, layout: Any) -> Figures:
+    module = RewardFinetuneModule(classifier, loss, engine=Engine(layout=layout))
+    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
+    margins = [row["margin"] for row in ROWS]
+    batch = collate_pairs(lay_out(trees, layout), range(len(ROWS)), 1, margins, shared=layout != "repeated")
+    rewards = module.reward_pairs(batch)
+    mean = loss(rewards, batch.margin_P).mean()
+    mean.backward()
+    figures = reward_statistics(*rewards)
+    logged = {name: figures[name].mean().item() for name in ("accuracy", "margin", "mean_reward")}
+    logged |= {"min_reward": figures["min_reward"].min().item(), "max_reward": figures["max_reward"].max().item()}
+    theirs = {"score_head.": "score.", "model.model.": "model."}
+    gradients = {}
+    for name, parameter in module.named_parameters():
+        prefix = next(prefix for prefix in theirs if name.startswith(prefix))
+        gradients[theirs[prefix] + name.removeprefix(prefix)] = parameter.grad
+    ids = [[*tree.prompt_ids, *tree.completion_ids[side]] for side in (0, 1) for tree in trees]
+    return Figures(ids, mean.item(), logged, gradients)
+
+
+def trl_figures(classifier: str, centering: float | None, use_margin: bool, folder: Path) -> Figures:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    arguments = trl.RewardConfig(
+        output_dir=str(folder),
+        center_rewards_coefficient=centering,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        report_to="none",
+    )
+    rows = datasets.Dataset.from_list(ROWS)
+    rows = rows if use_margin else rows.remove_columns("margin")
+    trainer = trl.RewardTrainer(classifier, arguments, train_dataset=rows)
+    trainer.model.train()
+    tokenized = list(trainer.train_dataset)
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(tokenized))
+    loss.backward()
+    logged = {name: values[0] for name, values in trainer._metrics["train"].items() if name != "num_tokens"}
+    ids = [row[side] for side in ("chosen_ids", "rejected_ids") for row in tokenized]
+    return Figures(ids, loss.item(), logged, {name: p.grad for name, p in trainer.model.named_parameters()})
+
+
+@pytest.mark.parametrize("layout", ["packed", "shared", "repeated"])
+@pytest.mark.parametrize(("centering", "use_margin"), [(None, False), (0.05, True)])
+def test_a_step_is_trls_step(classifier: str, tmp_path: Path, layout: Any, centering: float | None, use_margin: bool):
+    trl = trl_figures(classifier, centering, use_margin, tmp_path / "trl")
+    ours = our_figures(classifier, BradleyTerry(centering or 0.0, use_margin), layout)
+    assert ours.ids == trl.ids
+    assert ours.loss == pytest.approx(trl.loss, rel=1e-5)
+    assert ours.logged.keys() == trl.logged.keys()
+    for name, value in ours.logged.items():
+        assert value == pytest.approx(trl.logged[name], rel=1e-5, abs=1e-5), name
+    assert ours.gradients.keys() == trl.gradients.keys()
+    for name, gradient in ours.gradients.items():
+        torch.testing.assert_close(gradient, trl.gradients[name], rtol=1e-5, atol=1e-5, msg=name)
