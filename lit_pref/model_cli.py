@@ -33,14 +33,14 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
         adapter_only: write the adapter alone, for `PeftModel.from_pretrained` over the base.
     """
     content = read_checkpoint("--checkpoint", checkpoint)
-    saved = content["lit_pref"]
-    if adapter_only and "score_head.weight" in content["state_dict"]:
+    saved, score = content["lit_pref"], content["state_dict"].get("score_head.weight")
+    if adapter_only and score is not None:
         raise UserError(f"--adapter_only: {checkpoint} is a reward model, whose head would be lost; export it whole")
     policy = saved["policy"]
     prefix = "model."
     state = {name.removeprefix(prefix): x for name, x in content["state_dict"].items() if name.startswith(prefix)}
     if adapter := saved.get("adapter"):
-        model = load_causal_lm(policy)
+        model = load_causal_lm(policy, needs_lm_head=score is None)
         if weights_fingerprint(model) != saved["base_fingerprint"]:
             raise UserError(
                 f"--checkpoint: {checkpoint} holds an adapter alone, and {policy!r} is no longer the base that it was "
@@ -54,7 +54,7 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
         model = load_causal_lm(policy, random_init=True)
         model.load_state_dict(state)
     opener = "PeftModel.from_pretrained(base, {})" if adapter_only else "AutoModelForCausalLM.from_pretrained({})"
-    if (score := content["state_dict"].get("score_head.weight")) is None:
+    if score is None:
         export_model(model, load_tokenizer(policy), output, adapter_only)
     else:
         export_reward_model(model, ScoreHead(score), load_tokenizer(policy), output)

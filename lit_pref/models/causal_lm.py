@@ -58,12 +58,17 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
 
 def load_causal_lm(
-    name: str, random_init: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32
+    name: str,
+    random_init: bool = False,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    needs_lm_head: bool = True,
 ) -> "PreTrainedModel":
     """The model of an embedded name (`embedded:coder`), a local folder or a hub id, in eval mode.
 
     random_init: build it from its config.json alone with fresh weights, a function of `seed`; the global random state
         stays as it was.
+    needs_lm_head: False also takes weights without one, as those of a reward model; it is then of no use.
     Raises UserError for an unknown name, a folder without config.json or safetensors, weights which leave parameters
     unset or do not fit the config, and a hub that cannot be reached.
     """
@@ -100,6 +105,9 @@ def load_causal_lm(
             output_loading_info=True,
         )
     missing = sorted(loading["missing_keys"])
+    if not needs_lm_head:
+        head = {id(parameter) for parameter in model.get_output_embeddings().parameters()}
+        missing = [name for name in missing if id(model.get_parameter(name)) not in head]
     if missing:
         raise UserError(
             f"the weights of {name!r} leave {len(missing)} parameters unset, {missing[0]!r} the first: "

@@ -54,6 +54,8 @@ def is_chosen(trees: TreeBatch) -> Tensor:
 class _LanguageModule(LightningModule):
     """Loads the policy and its tokenizer, scores token trees, counts tokens, configures the optimizer."""
 
+    needs_lm_head = True
+
     def __init__(
         self,
         policy: str,
@@ -67,7 +69,7 @@ class _LanguageModule(LightningModule):
         super().__init__()
         self.policy, self.random_init, self.dropout = policy, random_init, dropout
         # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
-        self.model = load_causal_lm(policy, random_init=random_init, seed=torch.initial_seed())
+        self.model = load_causal_lm(policy, random_init, seed=torch.initial_seed(), needs_lm_head=self.needs_lm_head)
         self.tokenizer = load_tokenizer(policy)
         self.adapter, self.base_fingerprint = adapter, ""
         if adapter is not None:

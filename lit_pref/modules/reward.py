@@ -45,6 +45,8 @@ class RewardFinetuneModule(_LanguageModule):
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
+    needs_lm_head = False
+
     def __init__(
         self,
         policy: str,

@@ -213,7 +213,7 @@ def test_an_export_scores_the_same_in_transformers(name: str, tmp_path: Path, ca
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scores_K = opened(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
-    torch.testing.assert_close(tree_scores(model, head), scores_K, rtol=0, atol=1e-5)
+    torch.testing.assert_close(tree_scores(model, head), scores_K, rtol=2e-5, atol=1e-5)
     assert scores_K.std() > 0.1  # so that another place of reading would show
     # the model itself is as it was
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -226,7 +226,7 @@ def test_an_end_that_pads_is_no_pad_token_of_the_export(tmp_path: Path):
     opened = AutoModelForSequenceClassification.from_pretrained(folder)
     assert opened.config.pad_token_id is None and model.config.pad_token_id == 1
     alone = [opened(input_ids=torch.tensor([t.prompt_ids + ids])).logits.item() for t in TREES for ids in t[1]]
-    torch.testing.assert_close(tree_scores(model, head), torch.tensor(alone), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tree_scores(model, head), torch.tensor(alone), rtol=2e-5, atol=1e-5)
 
 
 def test_a_trained_adapter_is_merged(tmp_path: Path):
@@ -242,7 +242,7 @@ def test_a_trained_adapter_is_merged(tmp_path: Path):
     assert not any("lora" in name for name in load_file(folder / "model.safetensors"))
     opened = AutoModelForSequenceClassification.from_pretrained(folder)
     alone = [opened(input_ids=torch.tensor([t.prompt_ids + ids])).logits.item() for t in TREES for ids in t[1]]
-    torch.testing.assert_close(tree_scores(model, head), torch.tensor(alone), rtol=0, atol=1e-5)
+    torch.testing.assert_close(tree_scores(model, head), torch.tensor(alone), rtol=2e-5, atol=1e-5)
     assert (tree_scores(model_of("llama"), head) - torch.tensor(alone)).abs().max() > 0.01
 
 

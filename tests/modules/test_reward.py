@@ -159,7 +159,7 @@ def test_scores_equal_those_of_plain_forwards(policy: str, layout: Any):
     module = reward(policy)
     rewards = module.reward_pairs(batch_of(module, layout))
     expected = plain_scores(tiny_llama(), module.score_head.weight, policy)
-    torch.testing.assert_close(tuple(rewards), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(tuple(rewards), expected, rtol=2e-5, atol=1e-5)
     assert expected[0].std() > 0.5  # so that another place of reading would show
 
 
@@ -188,7 +188,7 @@ def test_scores_are_read_by_place_also_where_padding_is_the_end(policy: str):
 def test_steps_equal_plain_bradley_terry(tmp_path: Path, layout: Any, tied: bool):
     policy = saved(tmp_path / "m", tiny_llama(tied))
     loss = BradleyTerry(centering=0.05, use_margin=True)
-    module = reward(policy, loss=loss, engine=Engine(layout=layout))
+    module = reward(policy, loss=loss, engine=Engine(layout=layout), optimizer=sgd(1e-3))
     model, weight = tiny_llama(tied), module.score_head.weight.detach().clone().requires_grad_()
     margin = torch.tensor([pair.margin for pair in PAIRS])
     steps = fit(module, pairs_data(tmp_path, margins=True), tmp_path, max_epochs=3)
@@ -204,9 +204,10 @@ def test_steps_equal_plain_bradley_terry(tmp_path: Path, layout: Any, tied: bool
         by_hand["score_head.weight"] = weight
         assert gradients.keys() == by_hand.keys()
         for name, parameter in by_hand.items():
-            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5, msg=name)
+            off = (gradients[name] - parameter.grad).abs().max() / parameter.grad.abs().max()
+            assert off < 1e-4, f"{name}: off by {off} of its largest"
             with torch.no_grad():
-                parameter -= 0.01 * parameter.grad
+                parameter -= 1e-3 * parameter.grad
 
 
 def test_batches_of_any_size_step_like_one(policy: str, tmp_path: Path):
@@ -301,7 +302,7 @@ def test_predictions_are_scores_by_row(policy: str, tmp_path: Path):
     order = columns["row"].argsort()
     chosen, rejected = plain_scores(tiny_llama(), module.score_head.weight.detach(), policy, PAIRS[:5])
     for name, expected in (("score_chosen", chosen), ("score_rejected", rejected), ("margin", chosen - rejected)):
-        torch.testing.assert_close(columns[name][order], expected.detach(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(columns[name][order], expected.detach(), rtol=2e-5, atol=1e-5)
 
 
 def test_held_out_accuracy_before_and_after_is_that_of_scores(policy: str, tmp_path: Path):
@@ -405,7 +406,7 @@ def test_a_trained_reward_model_opens_in_transformers_and_is_carried_over(tmp_pa
     for pair in PAIRS:
         ids = [[*tokenizer(pair.prompt).input_ids, *tokenizer(x).input_ids, 0] for x in (pair.chosen, pair.rejected)]
         theirs.append(opened(**tokenizer.pad({"input_ids": ids}, return_tensors="pt")).logits.squeeze(-1))
-    torch.testing.assert_close(rewards, torch.stack(theirs, 1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(rewards, torch.stack(theirs, 1), rtol=2e-5, atol=1e-5)
     again = reward(str(folder))
     torch.testing.assert_close(torch.stack(again.reward_pairs(batch_of(again, "shared"))), rewards, rtol=0, atol=1e-6)
     fresh = reward(str(folder), fresh_head=True)
@@ -424,7 +425,7 @@ def test_a_checkpoint_exports_as_a_classifier_of_the_same_scores(tmp_path: Path,
     torch.testing.assert_close(opened.score.weight, module.score_head.weight)
     batch = batch_of(module, "shared")
     torch.testing.assert_close(
-        torch.stack(again.reward_pairs(batch)), torch.stack(module.reward_pairs(batch)), rtol=0, atol=1e-5
+        torch.stack(again.reward_pairs(batch)), torch.stack(module.reward_pairs(batch)), rtol=2e-5, atol=1e-5
     )
     with pytest.raises(UserError, match="is a reward model, whose head would be lost"):
         export(tmp_path / "last.ckpt", tmp_path / "other", adapter_only=True)
