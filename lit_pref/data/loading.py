@@ -1,7 +1,7 @@
 """Token trees to batches in a seeded order: a data set that is asked for whole batches, and the sampler that asks.
 
 The order is a function of (seed, epoch, rank, world size), and every rank gets the same number of batches; a resumed
-run goes on with the very next one. Not covered: filling rows to a token budget.
+run goes on with the very next one. Not covered: which rows make up a batch (`order.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +13,14 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from lit_pref.data.order import Batches, Batching
 from lit_pref.data.packing import collate_pairs, collate_trees, lay_out
 from lit_pref.data.token_store import StoredTrees
 from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch
 
 Batch = TypeVar("Batch")
-Collate = Callable[[Sequence[int], Sequence[TokenTree]], Batch]
-"""(row numbers, their trees) to a batch."""
+Collate = Callable[["BatchRows", Sequence[TokenTree]], Batch]
+"""(row numbers and weight, their trees) to a batch."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class PairCollate:
     layout: RowLayout
     margins: Sequence[float] | None = None
 
-    def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> PairBatch:
-        margins = None if self.margins is None else [self.margins[row] for row in rows]
-        return collate_pairs(lay_out(trees, self.layout), rows, self.pad_id, margins, self.layout != "repeated")
+    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> PairBatch:
+        margins = None if self.margins is None else [self.margins[row] for row in batch.rows]
+        pairs = collate_pairs(lay_out(trees, self.layout), batch.rows, self.pad_id, margins, self.layout != "repeated")
+        return pairs._replace(weight=batch.weight)
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class TreeCollate:
     pad_id: int
     layout: RowLayout
 
-    def __call__(self, rows: Sequence[int], trees: Sequence[TokenTree]) -> TreeBatch:
+    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> TreeBatch:
         return collate_trees(lay_out(trees, self.layout), self.pad_id, self.layout != "repeated")
 
 
 @dataclass
 class TreeDataset(Dataset[Batch], Generic[Batch]):
-    """Token trees that are read a batch at a time: `data[[3, 1]]` is the batch of rows 3 and 1."""
+    """Token trees that are read a batch at a time: `data[BatchRows([3, 1])]` is the batch of rows 3 and 1."""
 
     trees: Sequence[TokenTree]
     collate: Collate[Batch]
@@ -63,8 +65,8 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
     def __len__(self) -> int:
         return len(self.trees)
 
-    def __getitem__(self, rows: Sequence[int]) -> Batch:
-        return self.collate(rows, [self.trees[row] for row in rows])
+    def __getitem__(self, batch: "BatchRows") -> Batch:
+        return self.collate(batch, [self.trees[row] for row in batch.rows])
 
 
 class DataPosition(NamedTuple):
@@ -74,60 +76,78 @@ class DataPosition(NamedTuple):
     batches: int
 
 
-class LengthWindowBatches(DistributedSampler[list[int]]):
-    """Batches of rows of like length: shuffled rows, sorted within windows, their batches shuffled again.
+class BatchRows(NamedTuple):
+    """What a sampler asks a data set for.
+
+    weight: of the batch's mean loss, such that the mean over an optimizer step's batches on all ranks is the mean over
+        the step's rows; 1 where these batches are of one size.
+    """
+
+    rows: Sequence[int]
+    weight: float = 1.0
+
+
+class BatchSampler(DistributedSampler[BatchRows]):
+    """A rank's batches of an epoch, the same number on every rank and in every epoch.
 
     A DistributedSampler by type, so that Lightning neither replaces it nor forgets to tell it the epoch.
-    window: batches that are sorted together; more pads less, fewer mixes better.
+    accumulate: batches that a rank takes to an optimizer step.
     resume_at: where an earlier run stopped; the rest of that epoch comes without what it has seen.
     """
 
     def __init__(
         self,
-        lengths: npt.ArrayLike,
-        batch_size: int,
+        batching: Batching,
         shuffle: bool,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        window: int = 16,
+        accumulate: int = 1,
         resume_at: DataPosition | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        self.lengths = np.asarray(lengths)
-        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.rank, self.world_size, self.window = rank, world_size, window
+        self.batching, self.shuffle, self.seed = batching, shuffle, seed
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.epoch, self.resume_at = 0, resume_at
+        self._made: tuple[int, Batches] | None = None
+        self._count: int | None = None  # of batches, where orders could differ in it
+        if shuffle and batching.max_tokens is not None:
+            most = max(len(batching.shuffled(self._random(0))), batching.count_for_any_order())
+            self._count = -(-most // world_size) * world_size
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+        return -(-len(self._batches()) // self.world_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = self._all_batches()
+    def __iter__(self) -> Iterator[BatchRows]:
+        batches = self._batches()
         resumed = self.resume_at is not None and self.resume_at.epoch == self.epoch
         first = self.resume_at.batches if self.resume_at is not None and resumed else 0
         # Whole rounds only: a rank without a batch would leave the others waiting. The first batches come again.
-        return iter([batches[(step * self.world_size + self.rank) % len(batches)] for step in range(first, len(self))])
+        places = (step * self.world_size + self.rank for step in range(first, len(self)))
+        for place in places:
+            yield BatchRows(batches[place % len(batches)], self._weight(batches, place))
 
-    def _all_batches(self) -> list[list[int]]:
-        if not self.shuffle:
-            order = np.argsort(self.lengths, kind="stable")
-            return self._cut(order)
-        random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(len(self.lengths))
-        size = self.batch_size * self.window
-        batches = []
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            batches += self._cut(rows[np.argsort(self.lengths[rows], kind="stable")])
-        return [batches[place] for place in random.permutation(len(batches))]
+    def _weight(self, batches: Batches, place: int) -> float:
+        in_step = self.world_size * self.accumulate
+        start = place // in_step * in_step
+        step = range(start, min(start + in_step, len(self) * self.world_size))
+        rows = sum(batches.size(each % len(batches)) for each in step)
+        # Lightning divides by `accumulate` also where the last step has fewer batches.
+        return batches.size(place % len(batches)) * in_step / rows
 
-    def _cut(self, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[list[int]]:
-        return [rows[start : start + self.batch_size].tolist() for start in range(0, len(rows), self.batch_size)]
+    def _batches(self) -> Batches:
+        epoch = self.epoch if self.shuffle else 0
+        if self._made is None or self._made[0] != epoch:
+            made = (
+                self.batching.shuffled(self._random(epoch), self._count) if self.shuffle else self.batching.in_order()
+            )
+            self._made = (epoch, made)
+        return self._made[1]
+
+    def _random(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch])
 
 
 class BatchLoader(DataLoader[Batch]):
@@ -146,7 +166,7 @@ class BatchLoader(DataLoader[Batch]):
         """Nothing: see above."""
 
 
-def batch_loader(data: TreeDataset[Batch], sampler: LengthWindowBatches, num_workers: int = 0) -> BatchLoader[Batch]:
+def batch_loader(data: TreeDataset[Batch], sampler: BatchSampler, num_workers: int = 0) -> BatchLoader[Batch]:
     """A DataLoader whose items are whole batches."""
     return BatchLoader(
         data,

@@ -3,6 +3,7 @@
 Not covered: tokenizing, the order of the data, and how many trees a batch takes; padding always stands on the right.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -108,23 +109,32 @@ def lay_out(trees: Sequence[TokenTree], layout: RowLayout) -> list[list[TokenTre
 
 
 def pack_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Fill rows of at most `max_tokens` with items of these lengths, first-fit decreasing; rows hold indices.
+    """Fill rows of at most `max_tokens` with items of these lengths, best fit, longest first; rows hold indices.
 
     Every index occurs once. Raises ValueError for an item which is longer than a row.
     """
     rows: list[list[int]] = []
-    room: list[int] = []
+    of_room: dict[int, list[int]] = {}  # rows with so much room left
+    rooms: list[int] = []  # its keys, sorted
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
         if length > max_tokens:
             raise ValueError(f"item {index} takes {length} tokens, a row at most {max_tokens}")
-        fit = next((row for row, left in enumerate(room) if left >= length), None)
-        if fit is None:
-            fit = len(rows)
+        place = bisect_left(rooms, length)
+        if place == len(rooms):
+            row, room = len(rows), max_tokens
             rows.append([])
-            room.append(max_tokens)
-        rows[fit].append(index)
-        room[fit] -= length
+        else:
+            room = rooms[place]
+            row = of_room[room].pop()
+            if not of_room[room]:
+                del of_room[room], rooms[place]
+        rows[row].append(index)
+        left = room - length
+        if left not in of_room:
+            of_room[left] = []
+            insort(rooms, left)
+        of_room[left].append(row)
     return rows
 
 

@@ -21,6 +21,7 @@ class DemonstrationsDataModule(_TreeDataModule):
         validation_size: likewise, of its validation split.
         limits: lengths in tokens, and what becomes of longer rows.
         batch_size: demonstrations a batch and device.
+        max_tokens_per_batch: fill each batch with demonstrations up to so many tokens, instead of batch_size.
         seed: of what is drawn and of the order; None is the run's `seed_everything`.
         num_workers: processes that collate batches; 0 is the main one, which is usually fastest.
     """
@@ -34,10 +35,11 @@ class DemonstrationsDataModule(_TreeDataModule):
         validation_size: int = 500,
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         batch_size: int = 64,
+        max_tokens_per_batch: int | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers)
+        super().__init__(batch_size, max_tokens_per_batch, seed, num_workers)
         self.task = (task or CodeTask()) if train is None else None
         self.sources: dict[Stage, str | None] = {"train": train, "eval": validation}
         self.sizes: dict[Stage, int] = {"train": train_size, "eval": validation_size}

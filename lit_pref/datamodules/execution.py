@@ -38,10 +38,11 @@ class _ExecutionDataModule(_TreeDataModule):
         held_out_problems: int,
         sampler: str | None,
         batch_size: int,
+        max_tokens_per_batch: int | None,
         seed: int | None,
         cache_folder: Path | None,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers=0)
+        super().__init__(batch_size, max_tokens_per_batch, seed, num_workers=0)
         if samples < 2:
             raise ValueError(f"samples must be >= 2 to hold a passing and a failing one, got {samples}")
         self.task = task if task is not None else CodeTask()
@@ -150,6 +151,8 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
             tokenizer is another one, the texts are tokenized again.
         batch_size: pairs a batch and device.
+        max_tokens_per_batch: fill each batch with as many pairs as take up to so many tokens, a prompt counted once,
+            instead of batch_size; the loss stays a mean over pairs, also of accumulated batches and of devices.
         seed: draws problems, samples, pairs and the order; None is the run's `seed_everything`.
         cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
             they were made from; None is the user's cache folder.
@@ -165,11 +168,22 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         held_out_problems: int = 500,
         sampler: str | None = None,
         batch_size: int = 32,
+        max_tokens_per_batch: int | None = None,
         seed: int | None = None,
         cache_folder: Path | None = None,
     ) -> None:
         super().__init__(
-            task, problems, samples, sampling, held_out, held_out_problems, sampler, batch_size, seed, cache_folder
+            task,
+            problems,
+            samples,
+            sampling,
+            held_out,
+            held_out_problems,
+            sampler,
+            batch_size,
+            max_tokens_per_batch,
+            seed,
+            cache_folder,
         )
 
     def _add_training_data(self) -> None:
@@ -189,6 +203,7 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
             tokenizer is another one, the texts are tokenized again.
         batch_size: completions a batch and device.
+        max_tokens_per_batch: fill each batch with completions up to so many tokens, instead of batch_size.
         seed: draws problems, samples and the order; None is the run's `seed_everything`.
         cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
             they were made from; None is the user's cache folder.
@@ -204,11 +219,22 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         held_out_problems: int = 500,
         sampler: str | None = None,
         batch_size: int = 64,
+        max_tokens_per_batch: int | None = None,
         seed: int | None = None,
         cache_folder: Path | None = None,
     ) -> None:
         super().__init__(
-            task, problems, samples, sampling, held_out, held_out_problems, sampler, batch_size, seed, cache_folder
+            task,
+            problems,
+            samples,
+            sampling,
+            held_out,
+            held_out_problems,
+            sampler,
+            batch_size,
+            max_tokens_per_batch,
+            seed,
+            cache_folder,
         )
 
     def _add_training_data(self) -> None:

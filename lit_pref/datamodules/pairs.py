@@ -33,6 +33,8 @@ class PairsDataModule(_TreeDataModule):
         on_bad_row: stop at the first row that cannot be used, or skip such rows, count them by reason and write the
             counts into the run folder.
         batch_size: pairs a batch and device.
+        max_tokens_per_batch: fill each batch with as many pairs as take up to so many tokens, a prompt counted once,
+            instead of batch_size; the loss stays a mean over pairs, also of accumulated batches and of devices.
         seed: of the order and of what is held out; None is the run's `seed_everything`.
         num_workers: processes that collate batches; 0 is the main one, which is usually fastest.
     """
@@ -46,10 +48,11 @@ class PairsDataModule(_TreeDataModule):
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         on_bad_row: OnBadRow = "error",
         batch_size: int = 32,
+        max_tokens_per_batch: int | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, seed, num_workers)
+        super().__init__(batch_size, max_tokens_per_batch, seed, num_workers)
         if not 0 <= validation_share < 1:
             raise ValueError(f"validation_share must be in [0, 1), got {validation_share}")
         self.train, self.validation, self.validation_share = train, validation, validation_share

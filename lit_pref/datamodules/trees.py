@@ -8,7 +8,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.loading import DataPosition, LengthWindowBatches, TreeDataset, batch_loader
+from lit_pref.data.loading import BatchSampler, DataPosition, TreeDataset, batch_loader
+from lit_pref.data.order import Batching
 from lit_pref.types import RowLayout
 
 Stage = Literal["train", "eval"]
@@ -31,14 +32,18 @@ def run_seed() -> int:
 class _TreeDataModule(LightningDataModule):
     """Loaders over `TreeDataset`s that a subclass's `setup` puts into `self.data`, by stage.
 
+    max_tokens_per_batch: None takes `batch_size` rows.
     seed: of the order, and of what a subclass draws; None is the run's `seed_everything`.
     """
 
-    def __init__(self, batch_size: int, seed: int | None, num_workers: int) -> None:
+    def __init__(self, batch_size: int, max_tokens_per_batch: int | None, seed: int | None, num_workers: int) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        self.batch_size, self.num_workers = batch_size, num_workers
+        if max_tokens_per_batch is not None and max_tokens_per_batch < 1:
+            raise ValueError(f"max_tokens_per_batch must be >= 1, got {max_tokens_per_batch}")
+        self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
+        self.num_workers = num_workers
         self.seed = run_seed() if seed is None else seed
         self.data: dict[Stage, TreeDataset[Any]] = {}
         self.fingerprints: dict[str, str] = {}
@@ -70,9 +75,11 @@ class _TreeDataModule(LightningDataModule):
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
+        # Of the epoch that the batches belong to: behind its end `current_epoch` is already the next one.
+        epoch = max(0, loop.epoch_progress.current.ready - 1)
         # `processed` counts what the optimizer has seen, also where an interruption falls into a step.
         batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": self.trainer.current_epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Validating a checkpoint loads it too: only a resumed fit may go on from there.
@@ -95,12 +102,33 @@ class _TreeDataModule(LightningDataModule):
         if stage not in self.data:
             return None
         data = self.data[stage]
-        return batch_loader(data, LengthWindowBatches(data.lengths, self.batch_size, shuffle=False, seed=0))
+        return batch_loader(data, BatchSampler(self._batching(data), shuffle=False, seed=0))
 
     def _loader(self, stage: Stage, shuffle: bool, resume_at: DataPosition | None = None) -> DataLoader[Any]:
         data, trainer = self.data[stage], self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        sampler = LengthWindowBatches(
-            data.lengths, self.batch_size, shuffle, self.seed, rank, world_size, resume_at=resume_at
+        batching, sizes = self._batching(data), {}
+        if trainer is not None:
+            sizes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+            sizes["accumulate"] = trainer.accumulate_grad_batches
+            if trainer.is_global_zero:
+                _tell_longer(stage, batching)
+        return batch_loader(
+            data, BatchSampler(batching, shuffle, self.seed, resume_at=resume_at, **sizes), self.num_workers
         )
-        return batch_loader(data, sampler, self.num_workers)
+
+    def _batching(self, data: TreeDataset[Any]) -> Batching:
+        padded = self.consumer.row_layout != "packed"
+        return Batching(data.lengths, self.batch_size, self.max_tokens_per_batch, padded)
+
+
+def _tell_longer(stage: Stage, batching: Batching) -> None:
+    """Print how many rows are longer than the token budget."""
+    budget = batching.max_tokens
+    longer = 0 if budget is None else int((batching.lengths_N > budget).sum())
+    if longer:
+        print(
+            f"{stage}: {longer:,} of {len(batching.lengths_N):,} rows are longer than max_tokens_per_batch {budget:,}, "
+            f"the longest {batching.lengths_N.max():,} tokens: each is a batch of its own; raise the budget, or "
+            "shorten or drop such rows (data.limits)",
+            flush=True,
+        )

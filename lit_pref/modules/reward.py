@@ -85,9 +85,9 @@ class RewardFinetuneModule(_LanguageModule):
     def _step(self, batch: PairBatch, stage: str) -> Tensor:
         rewards = self.reward_pairs(batch)
         loss_P = self.loss(rewards, self._margins(batch))
-        loss = batch.weight * loss_P.mean()
+        loss = loss_P.mean()
         self._log_rewards(stage, batch, rewards, loss)
-        return loss
+        return batch.weight * loss
 
     def rewards(self, trees: TreeBatch) -> Tensor:
         """The score of each completion, read at its last token, fp32, [K]. The LM head takes no part."""
