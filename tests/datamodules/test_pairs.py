@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.formats import PairKeys
 from lit_pref.data.lengths import LengthLimits
+from lit_pref.data.packing import collate_pairs
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
@@ -391,3 +392,91 @@ def test_a_validated_checkpoint_leaves_the_next_fit_alone(policy: str, tmp_path:
     rows = Rows()
     trainer_for(tmp_path, rows).fit(module, data)
     assert sorted(chain(*rows.rows)) == list(range(40))
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 8}, {"max_tokens_per_batch": 48}], ids=["rows", "budget"])
+def test_a_finished_run_goes_on_for_more_epochs(policy: str, tmp_path: Path, settings: dict[str, int]):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+
+    def data() -> PairsDataModule:
+        return PairsDataModule(path, validation_share=0.0, seed=1, **settings)
+
+    whole = order(policy, tmp_path, data(), max_epochs=3)
+    trainer = trainer_for(tmp_path, max_epochs=1)
+    trainer.fit(module_of(policy), data())
+    trainer.save_checkpoint(tmp_path / "finished.ckpt")
+    resumed = Rows()
+    trainer_for(tmp_path, resumed, max_epochs=3).fit(module_of(policy), data(), ckpt_path=tmp_path / "finished.ckpt")
+    assert resumed.rows == whole[len(whole) // 3 :]
+
+
+# --- a budget of tokens -----------------------------------------------------------------------------------------------
+
+
+class Gradients(Callback):
+    """What each optimizer step goes along."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, torch.Tensor]] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
+        self.steps.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
+
+
+@pytest.mark.parametrize("layout", ["packed", "shared", "repeated"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_budgets_gradient_is_that_of_its_pairs_one_by_one(policy: str, tmp_path: Path, layout: Any, accumulate: int):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+    rows, gradients = Rows(), Gradients()
+    data = PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+    trainer = trainer_for(tmp_path, rows, gradients, accumulate_grad_batches=accumulate)
+    trainer.fit(module_of(policy, engine=Engine(layout=layout)), data)
+    assert sorted(chain(*rows.rows)) == list(range(40)) and len({len(batch) for batch in rows.rows}) > 1
+
+    module = module_of(policy)
+    trees, pad_id = data.data["train"].trees, module.tokenizer.pad_token_id
+    for step, gradient in enumerate(gradients.steps):
+        module.zero_grad()
+        pairs = list(chain(*rows.rows[step * accumulate : (step + 1) * accumulate]))
+        for row in pairs:
+            batch = collate_pairs([[trees[row]]], [row], pad_id, shared=False)
+            (module.objective(module.score_pairs(batch).logps, None).sum() / len(pairs)).backward()
+        for name, parameter in module.named_parameters():
+            off = (gradient[name] - parameter.grad).abs().max()
+            assert off <= 1e-6 * max(1.0, parameter.grad.abs().max()), f"step {step}, {name}: off by {off}"
+
+
+def test_an_interrupted_budget_goes_on_with_the_very_next_batch(policy: str, tmp_path: Path):
+    path = written(tmp_path / "pairs.jsonl", ROWS)
+
+    def data() -> PairsDataModule:
+        return PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+
+    whole = order(policy, tmp_path, data(), max_epochs=2)
+    stop = len(whole) // 2 + 2
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainer_for(tmp_path, Rows(fail_at=stop), max_epochs=2).fit(module_of(policy), data())
+    resumed = Rows()
+    trainer_for(tmp_path, resumed, max_epochs=2).fit(module_of(policy), data(), ckpt_path=tmp_path / "stopped.ckpt")
+    assert resumed.rows == whole[stop:]
+
+
+def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    long = {"prompt": "# long\n", "chosen": "x + y * z\n" * 30, "rejected": "y\n" * 20}
+    path = written(tmp_path / "pairs.jsonl", [*ROWS, long])
+    data = PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+    rows = order(policy, tmp_path, data)
+    assert [40] in rows and sorted(chain(*rows)) == list(range(41))
+    length = data.data["train"].lengths.max()
+    assert (
+        f"train: 1 of 41 rows are longer than max_tokens_per_batch 60, the longest {length} tokens: each is a batch of "
+        "its own; raise the budget"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["batch_size", "max_tokens_per_batch"])
+def test_a_batch_needs_a_row(name: str):
+    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
+        PairsDataModule("pairs.jsonl", **{name: 0})
