@@ -54,8 +54,7 @@ class _Steps(Callback):
             self.logps = [float(trainer.callback_metrics[f"train/logps/{side}"]) for side in ("chosen", "rejected")]
 
 
-def ours(folder: Path, workload: Workload, precision: str, compiled: bool, order: list[list[int]] | None) -> Timing:
-    """order: filled with the rows of each batch, where the caller wants to know them."""
+def ours(folder: Path, workload: Workload, precision: str, compiled: bool) -> Timing:
     steps = _Steps()
     with tempfile.TemporaryDirectory() as cache, patch.dict("os.environ", LIT_PREF_CACHE=cache):
         module = DPOModule(
@@ -87,10 +86,10 @@ def ours(folder: Path, workload: Workload, precision: str, compiled: bool, order
         )
         trainer.fit(module, data)
         whole = time.perf_counter() - start
-    if order is not None:
-        order[:] = steps.batches
     seconds = steps.ends[-1] - steps.starts[1]
-    return Timing(sum(steps.tokens[1:]), seconds, sum(steps.tokens), whole, steps.losses, steps.logps)
+    tokens = sum(steps.tokens)
+    held = steps.losses, steps.logps, steps.batches, paired.peak_bytes()
+    return Timing(tokens - steps.tokens[0], seconds, tokens, whole, *held)
 
 
 def trl(folder: Path, workload: Workload, precision: str, precompute: bool, order: Sequence[Sequence[int]]) -> Timing:
@@ -156,27 +155,26 @@ def trl(folder: Path, workload: Workload, precision: str, precompute: bool, orde
     seconds = clock.ends[-1] - clock.starts[1]
     logps = [float(clock.logs[0][f"logps/{side}"]) for side in ("chosen", "rejected")]
     losses = [float(log["loss"]) for log in clock.logs]
-    return Timing(sum(tokens[first:]), seconds, sum(tokens), whole, losses, logps)
+    held = losses, logps, list(map(list, order)), paired.peak_bytes()
+    return Timing(sum(tokens[first:]), seconds, sum(tokens), whole, *held)
 
 
 def compare(workload: Workload, precision: str, runs: int, compiled: bool) -> dict[str, float]:
     scratch = Path(tempfile.mkdtemp())
     try:
         folder = workloads.materialize(workload, scratch / workload.name, workload.steps * workload.batch_size)
-        order: list[list[int]] = []
-        mine = ours(folder, workload, precision, False, order)
-        # TRL logs losses to four digits; bf16 rounds each logit by up to 2^-8.
-        off = paired.check_equal(
-            mine, trl(folder, workload, precision, False, order), 1e-3 if precision == "fp32" else 0.03
-        )
-        sides = {
-            "ours": partial(ours, folder, workload, precision, False, None),
-            "trl": partial(trl, folder, workload, precision, False, order),
-            "trl_precomputed": partial(trl, folder, workload, precision, True, order),
-        }
+        sides = {"ours": partial(ours, folder, workload, precision, False)}
         if compiled:
-            sides["ours_compiled"] = partial(ours, folder, workload, precision, True, None)
-        timings = paired.paired(sides, runs)
+            sides["ours_compiled"] = partial(ours, folder, workload, precision, True)
+        with paired.Sides(*sides, "trl", "trl_precomputed") as processes:
+            mine = processes.turn(sides)["ours"]
+            for name, precompute in (("trl", False), ("trl_precomputed", True)):
+                sides[name] = partial(trl, folder, workload, precision, precompute, mine.batches)
+            # TRL logs losses to four digits; bf16 rounds each logit by up to 2^-8.
+            tolerance = 1e-3 if precision == "fp32" else 0.03
+            theirs = processes.turn({name: sides[name] for name in ("trl", "trl_precomputed")})
+            off = max(paired.check_equal(mine, timing, tolerance) for timing in theirs.values())
+            timings = processes.turns(sides, runs)
         flops = workloads.useful_flops_per_token(folder)
     finally:
         shutil.rmtree(scratch)

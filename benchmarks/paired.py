@@ -1,18 +1,23 @@
 """What the comparisons with peers share: paired runs, their medians, the machine and its matrix-multiplication rate.
 
-The sides take turns, so that what else the machine does falls on both; a figure is the median over runs of the ratio
-within a run. The first turn warms up and is not counted.
+Each side has a process of its own, so that nothing that one sets or leaves behind is the other's. They take turns, so
+that what else the machine does falls on both; a figure is the median over runs of the ratio within a run. A turn
+before them warms up and shows that both compute the same.
 """
 
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +35,8 @@ class Timing(NamedTuple):
     whole_seconds: float  # tokenizing, reference and training; not the import and the making of the model
     losses: list[float]  # of each step
     logps: list[float]  # of chosen, then of rejected, summed over tokens, mean of the first batch
+    batches: list[list[int]]  # rows of each step
+    peak_bytes: int  # the most that the process has ever held resident
 
     @property
     def rate(self) -> float:
@@ -43,15 +50,38 @@ class Timing(NamedTuple):
 Side = Callable[[], Timing]
 
 
-def paired(sides: Mapping[str, Side], runs: int) -> dict[str, list[Timing]]:
-    """`runs` timings of each side, taken in turns after one turn to warm up."""
-    timings: dict[str, list[Timing]] = {name: [] for name in sides}
-    for run in range(runs + 1):
-        for name, side in sides.items():
-            timing = side()
-            if run:
-                timings[name].append(timing)
-    return timings
+class Sides:
+    """Named sides of a comparison, each in a process that lives as long as the `with` block."""
+
+    def __init__(self, *names: str) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked process would begin with this one's memory
+        self.processes = {name: ProcessPoolExecutor(1, context, initializer=_begin) for name in names}
+
+    def __enter__(self) -> "Sides":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.shutdown()
+
+    def turn(self, sides: Mapping[str, Side]) -> dict[str, Timing]:
+        """One timing of each, one after the other."""
+        return {name: self.processes[name].submit(side).result() for name, side in sides.items()}
+
+    def turns(self, sides: Mapping[str, Side], runs: int) -> dict[str, list[Timing]]:
+        timings = [self.turn(sides) for _ in range(runs)]
+        return {name: [turn[name] for turn in timings] for name in sides}
+
+
+def _begin() -> None:
+    be_quiet()
+    use_processors()
+    # Peers print every step; errors come back as exceptions.
+    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def ratio(timings: Mapping[str, Sequence[Timing]], ours: str, theirs: str, whole: bool = False) -> float:

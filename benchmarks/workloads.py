@@ -49,9 +49,9 @@ class Workload:
     steps: int  # of a timed run, at `batch_size` pairs each
 
 
-DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=6)
-LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=3)
-LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=4, steps=3)
+DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=8)
+LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=4)
+LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=2, steps=4)
 EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=6)
 ALL = (DOCSTRINGS, LONG_PROMPTS, LARGE_VOCABULARY, EMBEDDED)
 

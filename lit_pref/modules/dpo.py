@@ -124,6 +124,7 @@ class DPOModule(_LanguageModule):
         return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         # A resumed run's checkpoint is restored after this hook: here its weights are still those of the reference.
         if self.needs_reference and not self._start_fingerprint:
             self._start_fingerprint = self.base_fingerprint or self._fingerprint_of_start()

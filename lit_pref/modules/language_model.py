@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lit_pref.allocator import keep_freed_memory
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
 from lit_pref.models import (
@@ -144,6 +145,10 @@ class _LanguageModule(LightningModule):
         if isinstance(scheduler, _WholeRunSchedule):
             scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
     def on_train_start(self) -> None:
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.
