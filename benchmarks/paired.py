@@ -36,7 +36,7 @@ class Timing(NamedTuple):
     losses: list[float]  # of each step
     logps: list[float]  # of chosen, then of rejected, summed over tokens, mean of the first batch
     batches: list[list[int]]  # rows of each step
-    peak_bytes: int  # the most that the process has ever held resident
+    peak_bytes: int  # the most that the process has ever held, of its device's memory
 
     @property
     def rate(self) -> float:
@@ -66,7 +66,12 @@ class Sides:
 
     def turn(self, sides: Mapping[str, Side]) -> dict[str, Timing]:
         """One timing of each, one after the other."""
-        return {name: self.processes[name].submit(side).result() for name, side in sides.items()}
+        timings = {}
+        for name, side in sides.items():
+            timings[name] = self.processes[name].submit(side).result()
+            told = f"  {name}: {timings[name].rate:,.0f} tokens/s, {timings[name].whole_rate:,.0f} over the whole epoch"
+            print(told, file=sys.stderr, flush=True)
+        return timings
 
     def turns(self, sides: Mapping[str, Side], runs: int) -> dict[str, list[Timing]]:
         timings = [self.turn(sides) for _ in range(runs)]
@@ -80,7 +85,10 @@ def _begin() -> None:
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
 
 
-def peak_bytes() -> int:
+def peak_bytes(device: str = "cpu") -> int:
+    """The most that this process has held resident, or that its tensors held on a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -119,17 +127,18 @@ def matmul_rate(dtype: torch.dtype, device: str = "cpu") -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
-def machine() -> dict[str, object]:
+def machine(device: str = "cpu") -> dict[str, object]:
     """What a figure was measured on."""
     names = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
+        **({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "matmul_gflops_fp32": round(matmul_rate(torch.float32) / 1e9),
-        "matmul_gflops_bf16": round(matmul_rate(torch.bfloat16) / 1e9),
+        "matmul_gflops_fp32": round(matmul_rate(torch.float32, device) / 1e9),
+        "matmul_gflops_bf16": round(matmul_rate(torch.bfloat16, device) / 1e9),
     }
 
 
@@ -140,7 +149,8 @@ def _cpu_info() -> list[str]:
 
 def describe(host: Mapping[str, object]) -> str:
     return (
-        f"{host['processor']}, {host['processors']} processors, {host['threads']} threads, torch {host['torch']}; "
+        f"{host.get('gpu', host['processor'])}, {host['processors']} processors, {host['threads']} threads, "
+        f"torch {host['torch']}; "
         f"matrix products {host['matmul_gflops_fp32']} GFLOP/s in fp32, {host['matmul_gflops_bf16']} in bf16"
     )
 

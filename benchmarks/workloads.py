@@ -49,10 +49,13 @@ class Workload:
     steps: int  # of a timed run, at `batch_size` pairs each
 
 
-DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=8)
-LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=4)
-LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=2, steps=4)
-EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=6)
+DOCSTRINGS = Workload("docstrings", Shape(), batch_size=8, steps=5)
+LONG_PROMPTS = Workload("long_prompts", Shape(), batch_size=4, steps=3)
+LARGE_VOCABULARY = Workload("vocabulary_152k", Shape(vocab_size=151_936), batch_size=2, steps=3)
+EMBEDDED = Workload("embedded", Shape(), batch_size=32, steps=4)
+GPU = Workload(
+    "qwen2_1.5b", Shape(151_936, 1536, 8960, layers=28, heads=12, key_value_heads=2), batch_size=16, steps=12
+)
 ALL = (DOCSTRINGS, LONG_PROMPTS, LARGE_VOCABULARY, EMBEDDED)
 
 
@@ -72,7 +75,7 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
     return folder
 
 
-def useful_flops_per_token(folder: Path) -> float:
+def useful_flops_per_token(folder: Path, lm_head: bool = True) -> float:
     """Floating-point operations that training needs for each counted token (prompts counted twice).
 
     6 for each weight and token that passes it once, a multiplication and an addition forward and twice that backward:
@@ -90,7 +93,8 @@ def useful_flops_per_token(folder: Path) -> float:
         prompt, lengths = len(tree.prompt_ids), [len(ids) for ids in tree.completion_ids]
         looks = prompt**2 / 2 + sum(length * prompt + length**2 / 2 for length in lengths)
         flops += 6 * config.num_hidden_layers * (layer * tree.shared_length + 2 * config.hidden_size * looks)
-        flops += 6 * config.vocab_size * config.hidden_size * sum(lengths)
+        if lm_head:
+            flops += 6 * config.vocab_size * config.hidden_size * sum(lengths)
         counted += tree.repeated_length
     return flops / counted
 

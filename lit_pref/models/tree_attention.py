@@ -25,6 +25,7 @@ from lit_pref.models.tree_kernels import (
     register,
     tree_block_mask,
     tree_mask,
+    trees_alone,
 )
 from lit_pref.types import TreeBatch
 
@@ -84,8 +85,10 @@ def _tree_outputs(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel) ->
     if can_attend_by_tree(model) and (kernel == "flex" or not small):
         _set_attention(model, TREES)
         flex = model._supports_flex_attn and (kernel == "flex" or (kernel == "auto" and batch.input_ids_BT.is_cuda))
+        masks = _masks(model, batch, partial(tree_block_mask if flex else SpanMask.of, batch))
         try:
-            return run(_masks(model, batch, partial(tree_block_mask if flex else SpanMask.of, batch)))
+            with trees_alone():
+                return run(masks)
         except MaskLostError:
             _set_attention(model, "eager" if not model._supports_sdpa else "sdpa")
             model._supports_attention_backend = False  # of this model alone: it is not asked again

@@ -6,6 +6,7 @@ Not covered: softcapped attention scores, attention sinks and position biases (`
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,8 +32,8 @@ class MaskLostError(RuntimeError):
 class SpanMask(Tensor):
     """Where the trees of a batch lie, in the shape that transformers hands through unchanged.
 
-    A [1, 1, T, T] view of one element: it costs nothing, whatever T. Any operation gives an ordinary tensor, so that
-    a model which reworks its mask is told from one that hands it on.
+    A [1, 1, T, T] view of one element: it costs nothing, whatever T. Any operation gives an ordinary tensor, by which
+    a model that reworks its mask is told from one that hands it on (`trees_alone`).
     """
 
     plan: "list[_Padding | _Bundle | _Tree]"
@@ -81,6 +82,20 @@ def tree_block_mask(batch: TreeBatch, window: int | None) -> "BlockMask":
     return create_block_mask(may_look, rows, None, width, width, device=tree_BT.device)
 
 
+_trees_alone = False
+
+
+@contextmanager
+def trees_alone() -> Iterator[None]:
+    """Within, attention to anything but trees raises MaskLostError: a mask that a layer has remade says nothing."""
+    global _trees_alone
+    _trees_alone = True
+    try:
+        yield
+    finally:
+        _trees_alone = False
+
+
 @cache
 def register() -> None:
     """Make `TREES` known to transformers."""
@@ -124,8 +139,8 @@ def tree_attention(
         arguments |= {"dropout": dropout, "scaling": scaling}
         output: Tensor = flex_attention_forward(module, query, key, value, attention_mask, **arguments)[0]
         return output, None
-    if attention_mask is not None and attention_mask.stride()[-2:] == (0, 0) and attention_mask.shape[-1] > 1:
-        raise MaskLostError(f"{type(module).__name__} gets a copy of its mask")
+    if _trees_alone:
+        raise MaskLostError(f"{type(module).__name__} gets another mask than the one that was handed to the model")
     output, _ = sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **arguments
     )

@@ -24,13 +24,13 @@ from lit_pref.models import (
     adapter_off,
     attach,
     can_attend_by_tree,
-    can_share_prompts,
     difference,
     evaluating,
     lm_head,
     load_causal_lm,
     load_tokenizer,
     predictor_hidden_states,
+    sharing_obstacle,
     train_adapter_dropout,
     weights_fingerprint,
 )
@@ -97,9 +97,16 @@ class _LanguageModule(LightningModule):
         return adapter_off(self.model)
 
     def _row_layout(self) -> RowLayout:
+        if self.engine.layout == "repeated":
+            return "repeated"
+        obstacle = sharing_obstacle(self.model)
         if self.engine.layout != "auto":
+            if obstacle is not None:
+                raise UserError(
+                    f"engine.layout: {obstacle}, so its completions cannot share a prompt; take repeated or auto"
+                )
             return self.engine.layout
-        if not can_share_prompts(self.model):
+        if obstacle is not None:
             return "repeated"
         return "packed" if can_attend_by_tree(self.model) else "shared"
 
@@ -149,6 +156,8 @@ class _LanguageModule(LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+        if self.engine.layout == "auto" and self.row_layout == "repeated" and self.trainer.is_global_zero:
+            print(f"{sharing_obstacle(self.model)}: prompts are repeated before each completion", flush=True)
 
     def on_train_start(self) -> None:
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.

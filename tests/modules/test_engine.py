@@ -19,6 +19,8 @@ from transformers import (
     FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     OPTConfig,
@@ -176,6 +178,35 @@ def test_compiled_layers_change_no_step(policy: str, layout: Any, checkpointing:
     with torch.no_grad(), module.adapter_off():
         off = module.score_pairs(pairs_batch(module, layout)).logps
     torch.testing.assert_close(off, step(dpo(policy), layout).logps, rtol=0, atol=1e-5)
+
+
+# --- models that cannot share prompts ---------------------------------------------------------------------------------
+
+
+def gpt_neo() -> PreTrainedModel:
+    """Cuts its local attention by column, so that a completion behind another one would see the wrong tokens."""
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
+    return GPTNeoForCausalLM(GPTNeoConfig(**COMMON, **sizes, window_size=4, max_position_embeddings=64))
+
+
+@pytest.mark.parametrize("layout", ["shared", "packed"])
+def test_a_layout_that_the_model_cannot_have_is_refused(tmp_path: Path, layout: Any):
+    with pytest.raises(
+        UserError, match=r"engine.layout: GPTNeoForCausalLM cuts its local attention by column.*take repeated or auto"
+    ):
+        dpo(saved(gpt_neo(), tmp_path), engine=Engine(layout=layout))
+
+
+def test_auto_repeats_prompts_where_they_cannot_be_shared_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    module = dpo(saved(gpt_neo(), tmp_path))
+    assert module.row_layout == "repeated"
+    rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first_step(module, PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0), "32-true", tmp_path)
+    said = "GPTNeoForCausalLM cuts its local attention by column: prompts are repeated before each completion"
+    assert said in capsys.readouterr().out
 
 
 # --- checkpointing ----------------------------------------------------------------------------------------------------

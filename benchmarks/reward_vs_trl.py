@@ -1,0 +1,106 @@
+"""Reward finetuning against TRL's `RewardTrainer`: tokens a second, same weights and head, same batches of pairs.
+
+    python -m benchmarks.reward_vs_trl [--json FILE] [--workloads docstrings long_prompts] [--runs 5]
+
+Both sides start from one exported sequence classifier of one label. Compared are the steps alone and the whole epoch:
+reading, tokenizing and training. Before anything is timed, their losses must agree.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import paired, workloads
+from benchmarks.paired import Timing
+from benchmarks.peers import lightning_epoch, optimizer, trl_epoch
+from benchmarks.workloads import Workload
+from lit_pref.models import export_reward_model, fresh_score_head, load_causal_lm, load_tokenizer
+from lit_pref.modules import Engine, RewardFinetuneModule
+
+WORKLOADS = {each.name: each for each in (workloads.DOCSTRINGS, workloads.LONG_PROMPTS)}
+
+
+def ours(folder: Path, batch_size: int, compiled: bool) -> Timing:
+    def module() -> RewardFinetuneModule:
+        policy, engine = str(folder / "classifier"), Engine(compile=compiled)
+        return RewardFinetuneModule(policy, engine=engine, optimizer=optimizer, scheduler=None)
+
+    return lightning_epoch(module, folder / "pairs.parquet", batch_size, "fp32")
+
+
+def trl(folder: Path, batches: Sequence[Sequence[int]]) -> Timing:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from trl import RewardConfig, RewardTrainer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "classifier", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "classifier")
+
+    def trainer(rows: Any, settings: dict[str, Any], clock: Any) -> RewardTrainer:
+        config = RewardConfig(**settings)
+        return RewardTrainer(model, args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
+
+    return trl_epoch(trainer, folder / "pairs.parquet", batches, "fp32")
+
+
+def compare(workload: Workload, runs: int, compiled: bool) -> dict[str, float]:
+    scratch = Path(tempfile.mkdtemp())
+    try:
+        folder = workloads.materialize(workload, scratch / workload.name, workload.steps * workload.batch_size)
+        model = load_causal_lm(str(folder / "model"))
+        export_reward_model(
+            model, fresh_score_head(model), load_tokenizer(str(folder / "model")), folder / "classifier"
+        )
+        sides = {"ours": partial(ours, folder, workload.batch_size, False)}
+        if compiled:
+            sides["ours_compiled"] = partial(ours, folder, workload.batch_size, True)
+        with paired.Sides(*sides, "trl") as processes:
+            mine = processes.turn(sides)["ours"]
+            peers = {"trl": partial(trl, folder, mine.batches)}
+            off = paired.check_equal(mine, processes.turn(peers)["trl"], 1e-3)  # TRL logs losses to four digits
+            timings = processes.turns(sides | peers, runs)
+        flops = workloads.useful_flops_per_token(folder, lm_head=False)
+    finally:
+        shutil.rmtree(scratch)
+    rate = paired.matmul_rate(torch.float32)
+    figures = {
+        "runs": runs,
+        "largest_relative_difference_of_losses": off,
+        **{f"{name}_tokens_per_second": paired.median_rate(several) for name, several in timings.items()},
+        **{f"{name}_tokens_per_second_whole": paired.median_rate(several, True) for name, several in timings.items()},
+        "ratio": paired.ratio(timings, "ours", "trl"),
+        "ratio_whole": paired.ratio(timings, "ours", "trl", whole=True),
+        "share_of_matmul_rate": paired.median_rate(timings["ours"]) * flops / rate,
+        "matmul_gflops": rate / 1e9,
+    }
+    if compiled:
+        figures["ratio_compiled"] = paired.ratio(timings, "ours_compiled", "trl")
+    return figures
+
+
+def main() -> None:
+    parser = paired.parser(__doc__)
+    parser.add_argument("--workloads", nargs="+", default=[*WORKLOADS], choices=[*WORKLOADS], help="default: all")
+    parser.add_argument("--compile", action="store_true", help="also ours with Engine(compile=True)")
+    arguments = parser.parse_args()
+    paired.be_quiet()
+    paired.use_processors()
+    host = paired.machine()
+    print(paired.describe(host), flush=True)
+    rows, results = [["workload", "ours tok/s", "TRL", "ratio", "whole", "of matmul rate"]], {}
+    for name in arguments.workloads:
+        figures = results[name] = compare(WORKLOADS[name], arguments.runs, arguments.compile)
+        rates = [f"{figures[f'{side}_tokens_per_second']:,.0f}" for side in ("ours", "trl")]
+        ratios = [f"{figures[key]:.2f}" for key in ("ratio", "ratio_whole")]
+        rows.append([name, *rates, *ratios, f"{figures['share_of_matmul_rate']:.0%}"])
+        print(f"{name}: {figures['ratio']:.2f} times TRL", flush=True)
+        paired.write_json(arguments.json, {"machine": host, **results})  # what is there if the rest is cut off
+    print(paired.table(rows))
+
+
+if __name__ == "__main__":
+    main()
