@@ -16,7 +16,7 @@ from benchmarks import paired, workloads
 from benchmarks.dpo_vs_trl import ours, trl
 from benchmarks.paired import Timing
 
-WORKLOAD = replace(workloads.LARGE_VOCABULARY, batch_size=4, steps=2)
+WORKLOAD = replace(workloads.LARGE_VOCABULARY, steps=2)
 
 
 def measure(folder: Path, runs: int) -> dict[str, list[Timing]]:
@@ -32,7 +32,7 @@ def measure(folder: Path, runs: int) -> dict[str, list[Timing]]:
             theirs = processes.turn(peers)
         if not run:
             for timing in theirs.values():
-                paired.check_equal(mine, timing, 1e-3)
+                paired.check_equal(mine, timing, 1e-4)
         for name, timing in {"ours": mine, **theirs}.items():
             timings[name].append(timing)
     return timings
@@ -56,7 +56,7 @@ def main() -> None:
         "ratio": peaks["ours"] / peaks["trl"],
         "ratio_precomputed": peaks["ours"] / peaks["trl_precomputed"],
     }
-    rows = [["vocabulary of 152k, 4 pairs", "peak MiB", "ours to it"]]
+    rows = [["vocabulary of 152k, 2 pairs", "peak MiB", "ours to it"]]
     rows += [[name, f"{peak / 2**20:,.0f}", f"{peaks['ours'] / peak:.2f}"] for name, peak in peaks.items()]
     print(paired.table(rows))
     paired.write_json(arguments.json, {"machine": host, **figures})
