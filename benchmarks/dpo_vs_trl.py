@@ -68,8 +68,8 @@ def compare(workload: Workload, precision: str, device: str, runs: int, compiled
                 name: partial(trl, folder, mine.batches, precision, device, precompute)
                 for name, precompute in (("trl", False), ("trl_precomputed", True))
             }
-            # bf16 rounds each logit by up to 2^-8.
-            tolerance = 1e-4 if precision == "fp32" else 0.03
+            # Rounding grows with every step; bf16 rounds each logit by up to 2^-8.
+            tolerance = 1e-3 if precision == "fp32" else 0.03
             off = max(paired.check_equal(mine, theirs, tolerance) for theirs in processes.turn(peers).values())
             timings = processes.turns(sides | peers, runs)
         flops = workloads.useful_flops_per_token(folder)

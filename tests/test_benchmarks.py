@@ -24,7 +24,7 @@ def figures(tmp_path: Path, name: str, *arguments: str) -> dict[str, Any]:
 def test_dpo_against_trl(tmp_path: Path):
     pytest.importorskip("trl")
     of_embedded = figures(tmp_path, "dpo_vs_trl", "--workloads", "embedded")["embedded"]
-    assert of_embedded["largest_relative_difference_of_losses"] < 1e-4
+    assert of_embedded["largest_relative_difference_of_losses"] < 1e-3
     for name in ("ratio", "ratio_precomputed", "ratio_whole", "ratio_whole_precomputed", "share_of_matmul_rate"):
         assert of_embedded[name] > 0
 
@@ -32,7 +32,7 @@ def test_dpo_against_trl(tmp_path: Path):
 def test_rewards_against_trl(tmp_path: Path):
     pytest.importorskip("trl")
     of_docstrings = figures(tmp_path, "reward_vs_trl", "--workloads", "docstrings")["docstrings"]
-    assert of_docstrings["largest_relative_difference_of_losses"] < 1e-4
+    assert of_docstrings["largest_relative_difference_of_losses"] < 1e-3
     assert of_docstrings["ratio"] > 1 and of_docstrings["ratio_whole"] > 1
 
 
