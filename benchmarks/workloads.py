@@ -167,13 +167,20 @@ def long_prompt_pairs(
     functions: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
 ) -> list[PreferencePair]:
     """Prompts of 1,024 tokens with two continuations of 127 each (128 with EOS), cut out of the running text."""
-    ids = tokenizer("".join(prompt + body for prompt, body in functions))["input_ids"]
+
+    def encoded(text: str) -> list[int]:
+        return tokenizer(text)["input_ids"]
+
+    ids = encoded("".join(prompt + body for prompt, body in functions))
     choose = random.Random(seed)
     made = []
     while len(made) < count:
         start, other = (choose.randrange(len(ids) - 2000) for _ in range(2))
         pieces = ids[start : start + 1024], ids[start + 1024 : start + 1151], ids[other : other + 127]
-        made.append(PreferencePair(*(tokenizer.decode(piece) for piece in pieces)))
+        prompt, *sides = map(tokenizer.decode, pieces)
+        # TRL tokenizes prompt and side together: only where that changes nothing do both train on the same tokens.
+        if all(encoded(prompt + side) == encoded(prompt) + encoded(side) for side in sides):
+            made.append(PreferencePair(prompt, *sides))
     return made
 
 
