@@ -68,10 +68,11 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
         load_tokenizer("embedded:coder").save_pretrained(folder / "model")
         return folder
     functions = list(mined_functions())
-    tokenizer = train_tokenizer((prompt + body for prompt, body in functions), _MERGES_VOCABULARY)
+    trained = train_tokenizer((prompt + body for prompt, body in functions), _MERGES_VOCABULARY)
+    save_model(workload.shape, trained, folder / "model", seed)
+    tokenizer = load_tokenizer(str(folder / "model"))  # a Qwen2 tokenizer from here on, which cuts words its own way
     make = long_prompt_pairs if workload is LONG_PROMPTS else docstring_pairs
     write_pairs(folder / "pairs.parquet", make(functions, tokenizer, pairs, seed))
-    save_model(workload.shape, tokenizer, folder / "model", seed)
     return folder
 
 
