@@ -49,7 +49,7 @@ class Marks(Callback):
         self.times.setdefault("construction", now())
         return super().state_key
 
-    def setup(self, trainer: Trainer, *_) -> None:
+    def setup(self, trainer: Trainer, *_, **__) -> None:
         self.times["data"] = now()  # the data module is set up before callbacks are
 
     def on_fit_start(self, *_) -> None:
