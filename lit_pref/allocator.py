@@ -1,8 +1,8 @@
 """The C library's allocator, told to keep what is freed for the next step.
 
 A training step on a CPU frees its activations and takes as many a step later. glibc gives them back to the system in
-between, which fills every page with zeros before it hands it out again: a sixth of a step's time on two processors
-(`benchmarks/README.md`). Not covered: other allocators, which have their own ways and are left alone.
+between, which fills every page with zeros before it hands it out again: a tenth to a fifth of a step's time on two
+processors (`benchmarks/README.md`). Not covered: other allocators, which have their own ways and are left alone.
 """
 
 import ctypes
