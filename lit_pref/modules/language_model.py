@@ -4,7 +4,7 @@ A method is a subclass whose step reads like the paper's algorithm. Not here: lo
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -117,11 +117,7 @@ class _LanguageModule(LightningModule):
 
     def score_pairs(self, batch: PairBatch) -> PairScores:
         """Summed log-probs of both sides of each pair, [P]. Raises UserError for a batch of anything else."""
-        if not isinstance(batch, PairBatch):
-            raise UserError(
-                f"{type(self).__name__} scores preference pairs, its data module gives {type(batch).__name__}: take "
-                "PairsDataModule, ExecutionPairsDataModule or another one of pairs"
-            )
+        self.check_pairs(batch)
         scores = self.score(batch.trees)
         completions = len(batch.trees.length_K)
         logps_K = completion_logps(scores.logps_N, batch.trees.completion_N, completions)
@@ -130,15 +126,32 @@ class _LanguageModule(LightningModule):
         chosen_hit_n = scores.correct_N[is_chosen(batch.trees)]
         return PairScores(logps, scores.entropy_N.mean(), chosen_hit_n.float().mean())
 
+    def check_pairs(self, batch: Any) -> None:
+        """Raise UserError for a batch of anything else than pairs."""
+        if not isinstance(batch, PairBatch):
+            raise UserError(
+                f"{type(self).__name__} scores preference pairs, its data module gives {type(batch).__name__}: take "
+                "PairsDataModule, ExecutionPairsDataModule or another one of pairs"
+            )
+
     def score_all(self, loader: DataLoader[PairBatch]) -> PairLogps:
         """Log-probs of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
+        return PairLogps(*self.of_all(loader, 4, lambda batch: self.score_pairs(batch).logps))
+
+    def of_all(
+        self, loader: DataLoader[PairBatch], count: int, figures: Callable[[PairBatch], Sequence[Tensor]]
+    ) -> Tensor:
+        """`count` figures of every pair of an ordered loader, in the order of its rows; fp32, [count, P].
+
+        Without dropout. 0 for pairs that the loader leaves to other ranks, which may be all.
+        """
         rows = len(loader.dataset)  # type: ignore[arg-type]
-        all_4P = torch.zeros(4, rows, device=self.device)
+        all_FP = torch.zeros(count, rows, device=self.device)
         with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
             for batch in loader:
                 moved: PairBatch = self.trainer.strategy.batch_to_device(batch, self.device)
-                all_4P[:, moved.index_P] = torch.stack(self.score_pairs(moved).logps).float()
-        return PairLogps(*all_4P)
+                all_FP[:, moved.index_P] = torch.stack(list(figures(moved))).float()
+        return all_FP
 
     def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]:
         """Figures of all pairs of a stage that compare with a reference, [P] each; none for a method without one."""

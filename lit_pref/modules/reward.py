@@ -15,7 +15,6 @@ from lit_pref.losses import BradleyTerry, PairRewards, RewardLoss
 from lit_pref.metrics import reward_statistics
 from lit_pref.models import (
     LoRA,
-    evaluating,
     freeze_unused_lm_head,
     fresh_score_head,
     saved_score_head,
@@ -97,23 +96,13 @@ class RewardFinetuneModule(_LanguageModule):
 
     def reward_pairs(self, batch: PairBatch) -> PairRewards:
         """Scores of both sides of each pair, [P]. Raises UserError for a batch of anything else."""
-        if not isinstance(batch, PairBatch):
-            raise UserError(
-                f"{type(self).__name__} scores preference pairs, its data module gives {type(batch).__name__}: take "
-                "PairsDataModule, ExecutionPairsDataModule or another one of pairs"
-            )
+        self.check_pairs(batch)
         scores_K = self.rewards(batch.trees)
         return PairRewards(scores_K[0::2], scores_K[1::2])
 
     def reward_all(self, loader: DataLoader[PairBatch]) -> PairRewards:
         """Scores of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        rows = len(loader.dataset)  # type: ignore[arg-type]
-        all_2P = torch.zeros(2, rows, device=self.device)
-        with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            for batch in loader:
-                moved: PairBatch = self.trainer.strategy.batch_to_device(batch, self.device)
-                all_2P[:, moved.index_P] = torch.stack(self.reward_pairs(moved))
-        return PairRewards(*all_2P)
+        return PairRewards(*self.of_all(loader, 2, self.reward_pairs))
 
     def _margins(self, batch: PairBatch) -> Tensor | None:
         if self.loss.use_margin and batch.margin_P is None:
