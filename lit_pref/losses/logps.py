@@ -34,7 +34,8 @@ def token_scores(hidden_ND: Tensor, head: Head, target_N: Tensor, chunk_size: in
     head: a `LinearHead` is scored by a hand-written backward pass, which keeps one gradient of the weights whatever the
         number of chunks; any other callable through autograd, chunk by chunk.
     chunk_size: positions whose logits exist at a time; None is `default_chunk_size`. The softmax is fp32 also under
-        autocast or for half precision hidden states, so this is about three fp32 tensors of [chunk_size, V].
+        autocast or for half precision hidden states, so this is about two fp32 tensors of [chunk_size, V]; three for
+        another callable than a `LinearHead`.
     N may be 0: every gradient is then zero, as distributed training needs it.
     """
     if chunk_size is not None and chunk_size < 1:
@@ -114,18 +115,21 @@ class _LinearScores(torch.autograd.Function):
         size: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         head = LinearHead(weight_VD, bias_V, scale, softcap)
-        needs_grad = any(ctx.needs_input_grad[:3])
-        kept_NV = None
+        keeps = any(ctx.needs_input_grad[:3]) and softcap is None and len(hidden_ND) <= size
+        ctx.softmax_NV = None
         chunks = []
         for hidden_nD, target_n in zip(torch.split(hidden_ND, size), torch.split(target_N, size), strict=True):
-            logps_nV = _logits(head, hidden_nD).log_softmax(-1)
-            logps_n = logps_nV.gather(-1, target_n[:, None]).squeeze(-1)
-            correct_n = logps_n >= logps_nV.amax(-1)
-            softmax_nV = logps_nV.exp()
-            chunks.append((logps_n, _entropy(softmax_nV, logps_nV), correct_n))
-            if needs_grad and softcap is None and len(hidden_ND) <= size:
-                kept_NV = softmax_nV
-        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, kept_NV)
+            logits_nV = _logits(head, hidden_nD)
+            softmax_nV = logits_nV.softmax(-1)
+            target_logit_n = logits_nV.gather(-1, target_n[:, None]).squeeze(-1)
+            top_n = logits_nV.amax(-1)
+            log_top_n = softmax_nV.amax(-1).log_()  # at least -log V; top - log_top is the log-sum-exp
+            logps_n = (target_logit_n - top_n) + log_top_n
+            with torch.autocast(logits_nV.device.type, enabled=False):  # else the product would be of half precision
+                entropy_n = (top_n - torch.linalg.vecdot(softmax_nV, logits_nV)) - log_top_n
+            chunks.append((logps_n, entropy_n, target_logit_n >= top_n))
+            ctx.softmax_NV = softmax_nV if keeps else None
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N)
         ctx.scale, ctx.softcap, ctx.size = scale, softcap, size
         logps_N, entropy_N, correct_N = map(torch.cat, zip(*chunks, strict=True))
         ctx.mark_non_differentiable(entropy_N, correct_N)
@@ -134,7 +138,8 @@ class _LinearScores(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_N: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_ND, weight_VD, bias_V, target_N, kept_NV = ctx.saved_tensors
+        hidden_ND, weight_VD, bias_V, target_N = ctx.saved_tensors
+        kept_NV, ctx.softmax_NV = ctx.softmax_NV, None  # changed in place: a second backward pass makes it again
         head = LinearHead(weight_VD, bias_V, ctx.scale, ctx.softcap)
         for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
         weight = weight_VD.to(hidden_ND.dtype)
@@ -144,14 +149,16 @@ class _LinearScores(torch.autograd.Function):
         for start in range(0, len(hidden_ND), ctx.size):
             place = slice(start, start + ctx.size)
             hidden_nD, target_n, gradient_n = hidden_ND[place], target_N[place], gradient_N[place]
-            if kept_NV is None:
-                logits_nV = _logits(head, hidden_nD)
-                slope_nV = 1.0 if ctx.softcap is None else 1 - (logits_nV / ctx.softcap).square_()
-                change_nV = logits_nV.softmax(-1).mul_(-gradient_n[:, None])
+            if kept_NV is not None:
+                softmax_nV, slope_nV = kept_NV, None
             else:
-                slope_nV, change_nV = 1.0, kept_NV * -gradient_n[:, None]
-            change_nV.scatter_add_(1, target_n[:, None], gradient_n[:, None])
-            change_nV = (change_nV * slope_nV if ctx.softcap else change_nV).mul_(ctx.scale).to(hidden_ND.dtype)
+                logits_nV = _logits(head, hidden_nD)
+                softmax_nV = logits_nV.softmax(-1)
+                slope_nV = None if ctx.softcap is None else 1 - logits_nV.div_(ctx.softcap).square_()
+            gradient_n = gradient_n[:, None] * ctx.scale
+            change_nV = softmax_nV.mul_(-gradient_n).scatter_add_(1, target_n[:, None], gradient_n)
+            change_nV = change_nV if slope_nV is None else change_nV.mul_(slope_nV)
+            change_nV = change_nV.to(hidden_ND.dtype)
             if grad_hidden is not None:
                 torch.mm(change_nV, weight, out=grad_hidden[place])
             if grad_weight is not None:

@@ -72,6 +72,28 @@ def test_scores_and_gradients_equal_those_of_whole_logits(name: str, chunk_size:
         torch.testing.assert_close(gradient, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk_size", [5, N])
+def test_a_second_backward_pass_gives_the_same(chunk_size: int, hidden_ND, target_N):
+    head = head_of("biased")
+    total = token_scores(hidden_ND, head, target_N, chunk_size).logps_N.sum()
+    first = torch.autograd.grad(total, leaves(head, hidden_ND), retain_graph=True)
+
+    for gradient, again in zip(first, torch.autograd.grad(total, leaves(head, hidden_ND)), strict=True):
+        torch.testing.assert_close(again, gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_tokens_far_from_the_likeliest_keep_their_log_probs(target_N):
+    """A softmax of 0 in fp32 says nothing of how improbable a token is; its logit does."""
+    spread = LinearHead(100 * torch.eye(V), None, 1.0, None)
+    hidden_ND = torch.eye(V)[:N].requires_grad_()  # token i is sure at place i: logits of 100 and 0
+
+    scores = token_scores(hidden_ND, spread, target_N)
+
+    expected_N = torch.where(target_N == torch.arange(N), 0.0, -100.0)
+    torch.testing.assert_close(scores.logps_N, expected_N, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.entropy_N, torch.zeros(N), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("frozen", ["weight_VD", "bias_V", "hidden"])
 def test_what_is_frozen_gets_no_gradient_and_passes_the_others_on(frozen: str, hidden_ND, target_N):
     head = head_of("all")
