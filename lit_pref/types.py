@@ -85,19 +85,45 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class IOCase:
+    """What a program is given on its standard input, and what it must print; space at line ends does not count."""
+
+    stdin: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Python test code that runs in a process of its own and calls into the program's: unittest-like asserts.
+
+    code: raises AssertionError where the program is wrong; to pass it must run to its end.
+    context: trusted source that is executed before it: imports and helper functions.
+    entry_points: names that mean the program's, though the context may define them too. So do names that are used and
+        defined nowhere here. Arguments and results are plain values, or references to objects that stay there.
+    """
+
+    code: str
+    context: str = ""
+    entry_points: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A prompt that knows how its completions are graded.
 
     id: stable over runs and unique within a task.
     composition: what it is made of; splits share none.
     reference: a completion that passes.
+    entry_point: the function that a completion must define, where the task says so.
     """
 
     id: str
-    prompt: str
+    prompt: Text
     reference: str
-    cases: tuple[Case, ...] = ()
+    cases: tuple[Case | IOCase, ...] = ()
     composition: str = ""
+    check: Check | None = None
+    entry_point: str = ""
 
 
 # --- running programs -------------------------------------------------------------------------------------------------
@@ -105,14 +131,21 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Python source to execute, then cases whose results are compared outside the program's process."""
+    """Python source to execute, and tests whose results are compared outside the program's process.
+
+    All cases are of one kind, and there are none beside a check. Without either, to run to the end is to pass.
+    """
 
     source: str
-    cases: tuple[Case, ...] = ()
+    cases: tuple[Case | IOCase, ...] = ()
+    check: Check | None = None
 
 
 class Outcome(StrEnum):
-    """How an execution ended. Only HARNESS_ERROR is ours; it never counts as the program's."""
+    """How an execution ended. Only HARNESS_ERROR is ours; it never counts as the program's.
+
+    NO_CODE: there is no program in the completion; nothing was executed.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
@@ -122,6 +155,7 @@ class Outcome(StrEnum):
     MEMORY = "memory"
     OUTPUT_LIMIT = "output_limit"
     KILLED = "killed"
+    NO_CODE = "no_code"
     HARNESS_ERROR = "harness_error"
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lit_pref"
 RANKS = [
     {"errors", "types", "progress", "processors", "allocator"},
-    {"sandbox", "metrics"},
+    {"sandbox", "metrics", "syntax"},
     {"losses", "models", "data", "tasks"},
     {"generation"},
     {"rewards", "synthesis"},

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task
+from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class GradedSample:
     """A completion of a problem and how its execution ended."""
 
     problem_id: str
-    prompt: str
+    prompt: Text
     completion: Completion
     outcome: Outcome
 

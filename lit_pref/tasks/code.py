@@ -50,7 +50,7 @@ class CodeTask(Task):
             problem = None if draft.prompt in found else _finish(draft)
             misses = 0 if problem else misses + 1
             if problem:
-                found[problem.prompt] = problem
+                found[draft.prompt] = problem
             elif misses > _MAX_MISSES:
                 raise ValueError(f"split {split!r} of the code task has about {len(found)} problems, {count} asked for")
         return list(found.values())
@@ -66,7 +66,7 @@ class CodeTask(Task):
         if len(problems) != len(completions):
             raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
         programs = [
-            Program(problem.prompt + completion, problem.cases)
+            Program(f"{problem.prompt}{completion}", problem.cases)
             for problem, completion in zip(problems, completions, strict=True)
         ]
         return (self._sandbox or default_sandbox()).run(programs)
