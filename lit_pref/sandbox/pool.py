@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox.wire import READY, REPLY_HEADER, REQUEST_SIZE
+from lit_pref.sandbox.bubblewrap import bubblewrapped
+from lit_pref.sandbox.wire import READY, REPLY_HEADER
 
 SCRIPT = Path(__file__).with_name("worker.py")
 START_SECONDS = 60.0
@@ -29,19 +30,28 @@ MAX_LOSSES = 2
 
 
 class Reply(NamedTuple):
-    """How a program's process ended; `status` as from waitpid, `payload` the lines that it wrote."""
+    """How a program's process ended; `status` as from waitpid, `payload` lines, `output` what was printed.
+
+    Where a checker asked the program, the lines are the checker's.
+    """
 
     why: int
     status: int
     proved: bool
     payload: bytes
+    output: bytes = b""
 
 
 class _Worker:
     """One worker process, what it still has to read, and the requests that it owes replies to, oldest first."""
 
     def __init__(self, settings: dict[str, object]) -> None:
-        command = [sys.executable, "-s", "-S", "-B", "-W", "ignore", str(SCRIPT), json.dumps(settings)]
+        options = ["-s", "-S", "-B", "-W", "ignore"]
+        if settings["level"] == "bubblewrap":
+            command = bubblewrapped(SCRIPT, options)
+        else:
+            command = [sys.executable, *options, str(SCRIPT)]
+        command.append(json.dumps(settings))
         # A fixed hash seed: the order of a set of strings must not change a verdict.
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
         environment["MALLOC_ARENA_MAX"] = "1"  # else a thread's arena alone takes 64 MB of a program's address space
@@ -67,7 +77,7 @@ class _Worker:
         if not self.owed:
             self.deadline = time.monotonic() + patience
         self.owed.append(index)
-        self.outbox += REQUEST_SIZE.pack(len(request)) + request
+        self.outbox += request
         self.flush()
 
     def flush(self) -> None:
@@ -87,13 +97,13 @@ class _Worker:
         self.inbox += piece
         whole = []
         while len(self.inbox) >= REPLY_HEADER.size:
-            size, why, status, proved = REPLY_HEADER.unpack_from(self.inbox)
-            if len(self.inbox) < REPLY_HEADER.size + size:
+            size, printed, why, status, proved = REPLY_HEADER.unpack_from(self.inbox)
+            middle, end = REPLY_HEADER.size + size, REPLY_HEADER.size + size + printed
+            if len(self.inbox) < end:
                 break
-            whole.append(
-                Reply(why, status, bool(proved), bytes(self.inbox[REPLY_HEADER.size : REPLY_HEADER.size + size]))
-            )
-            del self.inbox[: REPLY_HEADER.size + size]
+            payload, output = bytes(self.inbox[REPLY_HEADER.size : middle]), bytes(self.inbox[middle:end])
+            whole.append(Reply(why, status, bool(proved), payload, output))
+            del self.inbox[:end]
         return whole
 
 

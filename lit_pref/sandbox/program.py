@@ -7,6 +7,7 @@
     E <text>       an exception                                 M          out of memory
     S <text>       the source does not compile                  N <proof>  the source ran to its end (no cases)
 
+A program whose output counts writes B, and E, M or S where it fails; it is judged by what it printed.
 A program may write such lines too, which gains it nothing: to pass it would have to know what is expected, which
 never enters its process. A program without cases passes by the proof line, random for each program, which is out of
 reach of its frames, modules and garbage collector. (Native code that reads its own memory could still find it: where
@@ -40,7 +41,7 @@ def _line(kind: str, text: str) -> bytes:
     return f"{kind} {' '.join(text.split())}\n".encode("ascii", "backslashreplace")
 
 
-def _describe(error: BaseException, trace: types.TracebackType | None) -> bytes:
+def describe(error: BaseException, trace: types.TracebackType | None) -> bytes:
     """The exception, and the last line of the program that it passed."""
     if isinstance(error, MemoryError):
         return b"M\n"
@@ -60,7 +61,7 @@ def _describe(error: BaseException, trace: types.TracebackType | None) -> bytes:
 def _report_uncaught(uncaught: "sys.UnraisableHookArgs") -> None:
     """Report the exception that ended the program; those that its destructors drop are its own affair."""
     if "in thread started by" in (uncaught.err_msg or "") and uncaught.exc_value is not None:
-        os.write(CHANNEL, _describe(uncaught.exc_value, uncaught.exc_traceback))
+        os.write(CHANNEL, describe(uncaught.exc_value, uncaught.exc_traceback))
 
 
 def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]) -> None:
@@ -78,7 +79,7 @@ def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]
             os.write(CHANNEL, _line("X", str(error)))
             return
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
-            os.write(CHANNEL, _describe(error, error.__traceback__))
+            os.write(CHANNEL, describe(error, error.__traceback__))
             return
         if len(text) > max_bytes:
             os.write(CHANNEL, b"L\n")
@@ -86,16 +87,16 @@ def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]
         os.write(CHANNEL, f"V {text}\n".encode("ascii"))
 
 
-def _compile(source: str) -> types.CodeType | None:
+def compiled(source: str) -> types.CodeType | bytes:
+    """The program's code, or the line that says why there is none."""
     try:
         return compile(source, SOURCE_NAME, "exec", dont_inherit=True)
     except MemoryError:
-        os.write(CHANNEL, b"M\n")
+        return b"M\n"
     except SyntaxError as error:
-        os.write(CHANNEL, _line("S", f"{type(error).__name__}: {error.msg} (line {error.lineno})"))
+        return _line("S", f"{type(error).__name__}: {error.msg} (line {error.lineno})")
     except (ValueError, RecursionError, OverflowError) as error:  # null bytes, surrogates, depth
-        os.write(CHANNEL, _line("S", f"{type(error).__name__}: {error}"))
-    return None
+        return _line("S", f"{type(error).__name__}: {error}")
 
 
 def run_program(source: str, calls: list[str], proof: list[bytes], max_result_bytes: int) -> None:
@@ -103,8 +104,9 @@ def run_program(source: str, calls: list[str], proof: list[bytes], max_result_by
 
     proof: holds the proof line, and is emptied before the program starts.
     """
-    code = _compile(source)
-    if code is None:
+    code = compiled(source)
+    if isinstance(code, bytes):
+        os.write(CHANNEL, code)
         return
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
@@ -116,9 +118,33 @@ def run_program(source: str, calls: list[str], proof: list[bytes], max_result_by
         os.write(CHANNEL, b"B\n")
         exec(code, module.__dict__)
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
-        os.write(CHANNEL, _describe(error, error.__traceback__))
+        os.write(CHANNEL, describe(error, error.__traceback__))
     else:
         _evaluate(max_result_bytes, calls, module.__dict__)
+
+
+def run_for_output(source: str) -> None:
+    """Run a program whose output counts: it may exit, and threads that it waits for at its end are waited for."""
+    code = compiled(source)
+    if isinstance(code, bytes):
+        os.write(CHANNEL, code)
+        return
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    os.write(CHANNEL, b"B\n")
+    try:
+        exec(code, module.__dict__)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            os.write(CHANNEL, describe(end, end.__traceback__))
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and the like end the program too
+        os.write(CHANNEL, describe(error, error.__traceback__))
+    if "threading" in sys.modules:
+        threading = sys.modules["threading"]
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
+    sys.stdout.flush()
 
 
 def _run_to_proof(code: types.CodeType, names: dict[str, object], proof: list[bytes]) -> None:

@@ -1,9 +1,10 @@
-"""The sandboxes: isolated by Linux namespaces, or, where the user says so by name, not isolated at all.
+"""The sandboxes: isolated by one of three levels, or, where the user says so by name, not isolated at all.
 
-`NamespaceSandbox` proves at its start that isolation holds, and refuses otherwise; nothing falls back to the unsafe
-one. A program runs once, as `__main__`, then its cases' calls in turn in the same process; results are compared in
-this process as text (see `literal.py`). Equal programs get equal verdicts: hash seed and `random` are fixed.
-Not covered: third-party packages inside, several processes a program, expected exceptions, float tolerance.
+Each proves at its start that isolation holds, and refuses otherwise; nothing falls back to the unsafe one. A program
+runs as `__main__`. The calls of its cases follow in its process and their results are compared in this one as text
+(`literal.py`); a check asks it from another process (`checker.py`); for cases of input and output it is run once for
+each, and what it printed is compared here. Equal programs get equal verdicts: hash seed and `random` are fixed.
+Not covered: third-party packages inside, and several processes a program.
 """
 
 import os
@@ -14,13 +15,13 @@ import weakref
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from lit_pref.errors import SandboxUnavailableError
 from lit_pref.processors import usable_processors
 from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.sandbox.selftest import first_leak
-from lit_pref.sandbox.verdict import encode_request, flaw, judge
+from lit_pref.sandbox.verdict import encode_requests, flaw, judge
 from lit_pref.types import Program, Sandbox, Verdict
 
 MAX_DEFAULT_WORKERS = 4
@@ -28,7 +29,7 @@ MIN_MEMORY_MB = 64  # an interpreter with its libraries maps about 30
 _FIXED_LIMITS = {"threads": 32, "open_files": 64, "scratch_mb": 16, "result_bytes": 1 << 16, "payload_bytes": 1 << 20}
 UNSAFE_VARIABLE = "LIT_PREF_UNSAFE_SANDBOX"
 _MEND = (
-    "Allow user namespaces: sysctl user.max_user_namespaces above 0; on Ubuntu also "
+    "Install bubblewrap or allow user namespaces: sysctl user.max_user_namespaces above 0; on Ubuntu also "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined. Or, only for programs that you trust with your files, network and "
     f"processes, set {UNSAFE_VARIABLE}=1."
@@ -36,17 +37,22 @@ _MEND = (
 
 
 class _PooledSandbox(Sandbox):
-    """Programs to verdicts over a pool of workers."""
+    """Programs to verdicts over a pool of workers.
 
+    level: what isolates them, for the record of a run.
+    """
+
+    level: ClassVar[str]
     _pool: WorkerPool
 
     def run(self, programs: Sequence[Program]) -> list[Verdict]:
         """One verdict a program, in order; equal for any number of workers. Interrupting it stops all programs."""
         verdicts = [flaw(program) for program in programs]
         sound = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        replies = self._pool.run([encode_request(programs[index]) for index in sound])
-        for index, reply in zip(sound, replies, strict=True):
-            verdicts[index] = judge(programs[index], reply)
+        requests = [encode_requests(programs[index]) for index in sound]
+        replies = iter(self._pool.run([request for several in requests for request in several]))
+        for index, several in zip(sound, requests, strict=True):
+            verdicts[index] = judge(programs[index], [next(replies) for _ in several])
         return [verdict for verdict in verdicts if verdict is not None]
 
     @property
@@ -67,18 +73,39 @@ class _PooledSandbox(Sandbox):
         self.close()
 
 
-class NamespaceSandbox(_PooledSandbox):
+class _IsolatedSandbox(_PooledSandbox):
+    """A level of isolation that a subclass names; proven at the start."""
+
+    def _open(self, limits: dict[str, object], workers: int | None, timeout: float) -> None:
+        count = _checked_workers(workers)
+        folder = None
+        if self.level == "seccomp":  # nothing hides the file system there: an empty folder to stand in
+            folder = tempfile.mkdtemp(prefix="lit_pref_sandbox_")
+            self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            self._pool = WorkerPool({"level": self.level} | limits, count, timeout, folder)
+        except SandboxUnavailableError as error:
+            raise SandboxUnavailableError(f"programs cannot be isolated by {self.level}: {error}") from error
+        leak = first_leak(self)
+        if leak is not None:
+            self.close()
+            raise SandboxUnavailableError(f"isolation by {self.level} does not hold: {leak}")
+
+
+class NamespaceSandbox(_IsolatedSandbox):
     """Isolated by Linux namespaces and a system-call filter; see `isolate.py` for what a program gets.
 
     Args:
         workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: wall seconds a program, its cases included.
+        timeout: wall seconds a program, its tests included.
         cpu_seconds: processor seconds a program.
         memory_mb: address space of a program's process, the interpreter included (about 30 MB).
         output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
 
     Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
     """
+
+    level = "namespaces"
 
     def __init__(
         self,
@@ -88,20 +115,63 @@ class NamespaceSandbox(_PooledSandbox):
         memory_mb: int = 256,
         output_kb: int = 1024,
     ) -> None:
-        limits = _checked_limits(timeout, cpu_seconds, memory_mb, output_kb)
-        settings = self._worker_settings() | limits
-        try:
-            self._pool = WorkerPool(settings, _checked_workers(workers), timeout)
-        except SandboxUnavailableError as error:
-            raise SandboxUnavailableError(f"programs cannot be isolated on this machine: {error}. {_MEND}") from error
-        leak = first_leak(self)
-        if leak is not None:
-            self.close()
-            raise SandboxUnavailableError(f"isolation does not hold on this machine: {leak}. {_MEND}")
+        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
 
-    @staticmethod
-    def _worker_settings() -> dict[str, object]:
-        return {"isolated": True}
+
+class BubblewrapSandbox(_IsolatedSandbox):
+    """As `NamespaceSandbox`, with the namespaces made by bubblewrap, which some systems allow them alone.
+
+    Args:
+        workers: processes that run programs; by default one for each processor this process may use, at most 4.
+        timeout: wall seconds a program, its tests included.
+        cpu_seconds: processor seconds a program.
+        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
+        output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
+
+    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
+    """
+
+    level = "bubblewrap"
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        timeout: float = 2.0,
+        cpu_seconds: int = 2,
+        memory_mb: int = 256,
+        output_kb: int = 1024,
+    ) -> None:
+        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
+
+
+class SeccompSandbox(_IsolatedSandbox):
+    """Isolated by a system-call filter alone, for containers and hosted notebooks that allow no namespaces.
+
+    A program can open, look up or make no file, socket or process, and signal nobody: see `seccomp.py`. There is no
+    scratch folder, and no limit on threads but that of memory. What it imports is loaded before it starts; a module
+    that it names at run time only is not there.
+
+    Args:
+        workers: processes that run programs; by default one for each processor this process may use, at most 4.
+        timeout: wall seconds a program, its tests included.
+        cpu_seconds: processor seconds a program.
+        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
+        output_kb: bytes that a program may print.
+
+    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
+    """
+
+    level = "seccomp"
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        timeout: float = 2.0,
+        cpu_seconds: int = 2,
+        memory_mb: int = 256,
+        output_kb: int = 1024,
+    ) -> None:
+        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
 
 
 class UnsafeSubprocessSandbox(_PooledSandbox):
@@ -110,6 +180,8 @@ class UnsafeSubprocessSandbox(_PooledSandbox):
     Same arguments, limits and verdicts as `NamespaceSandbox` but no isolation, no limit on threads or processes, and
     outside Linux none on memory. For programs that you trust, on machines where isolation is impossible.
     """
+
+    level = "none"
 
     def __init__(
         self,
@@ -123,7 +195,7 @@ class UnsafeSubprocessSandbox(_PooledSandbox):
         count = _checked_workers(workers)
         folder = tempfile.mkdtemp(prefix="lit_pref_unsafe_")
         self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._pool = WorkerPool({"isolated": False} | limits, count, timeout, folder)
+        self._pool = WorkerPool({"level": self.level} | limits, count, timeout, folder)
 
     def close(self) -> None:
         super().close()
@@ -134,12 +206,32 @@ class UnsafeSubprocessSandbox(_PooledSandbox):
 def default_sandbox() -> Sandbox:
     """The one sandbox that tasks of this process share unless they are given their own.
 
-    Isolated; without isolation only where the user set the environment variable LIT_PREF_UNSAFE_SANDBOX=1.
+    The first of bubblewrap, namespaces and seccomp that proves its isolation here; without any only where the user set
+    the environment variable LIT_PREF_UNSAFE_SANDBOX=1. Raises `SandboxUnavailableError` with what each was lacking.
     """
     if os.environ.get(UNSAFE_VARIABLE) == "1":
         print(f"{UNSAFE_VARIABLE}=1: generated programs run WITHOUT isolation", file=sys.stderr, flush=True)
-        return UnsafeSubprocessSandbox()
-    return NamespaceSandbox()
+        return _opened(UnsafeSubprocessSandbox())
+    lacking = []
+    for kind in (BubblewrapSandbox, NamespaceSandbox, SeccompSandbox):
+        try:
+            return _opened(kind())
+        except SandboxUnavailableError as error:
+            lacking.append(str(error))
+    raise SandboxUnavailableError(f"{'; '.join(lacking)}. {_MEND}")
+
+
+_in_force: list[str] = []
+
+
+def _opened(sandbox: _PooledSandbox) -> Sandbox:
+    _in_force.append(sandbox.level)
+    return sandbox
+
+
+def level_in_force() -> str | None:
+    """The isolation of the shared sandbox: bubblewrap, namespaces, seccomp or none; None where it was never opened."""
+    return _in_force[-1] if _in_force else None
 
 
 def _checked_limits(timeout: float, cpu_seconds: int, memory_mb: int, output_kb: int) -> dict[str, object]:

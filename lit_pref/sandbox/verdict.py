@@ -6,24 +6,44 @@ Pure functions. Lines that a program forged are compared as text, shown at most,
 import json
 import os
 import signal
+from collections.abc import Sequence
 
 from lit_pref.sandbox.literal import canonical_literal
 from lit_pref.sandbox.pool import Reply
-from lit_pref.sandbox.wire import OVERFLOW, TIMEOUT
-from lit_pref.types import Outcome, Program, Verdict
+from lit_pref.sandbox.wire import CASES, CHECK, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT
+from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
 
 MAX_DETAIL = 200
 MAX_VALUE = 80
 
 
-def encode_request(program: Program) -> bytes:
-    """What a worker is sent: the source and the calls, without what they should give."""
-    return json.dumps([program.source, [case.call for case in program.cases]]).encode()
+def encode_requests(program: Program) -> list[bytes]:
+    """What a worker is sent, without what should come of it: one request, or one for each input that is piped in."""
+    if program.check is not None:
+        check = program.check
+        return [_request(CHECK, [program.source], [check.code, check.context, list(check.entry_points)])]
+    inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
+    if inputs:
+        return [_request(OUTPUT, [program.source, text]) for text in inputs]
+    return [_request(CASES, [program.source, [case.call for case in _calls(program)]])]
+
+
+def _request(kind: int, part: list[object], check: list[object] | None = None) -> bytes:
+    parts = [json.dumps(part).encode(), b"" if check is None else json.dumps(check).encode()]
+    return REQUEST_HEADER.pack(kind, *map(len, parts)) + b"".join(parts)
+
+
+def _calls(program: Program) -> list[Case]:
+    return [case for case in program.cases if isinstance(case, Case)]
 
 
 def flaw(program: Program) -> Verdict | None:
-    """HARNESS_ERROR for a case that cannot be graded, whatever the program; the fault is its author's."""
-    for index, case in enumerate(program.cases):
+    """HARNESS_ERROR for tests that cannot be graded, whatever the program; the fault is their author's."""
+    if program.check is not None and program.cases:
+        return Verdict(Outcome.HARNESS_ERROR, None, "a program has cases or a check, not both")
+    if len({type(case) for case in program.cases}) > 1:
+        return Verdict(Outcome.HARNESS_ERROR, None, "a program's cases are of one kind")
+    for index, case in enumerate(_calls(program)):
         try:
             canonical_literal(case.expected)
         except ValueError as error:
@@ -31,12 +51,76 @@ def flaw(program: Program) -> Verdict | None:
     return None
 
 
-def judge(program: Program, reply: Reply | None) -> Verdict:
-    """The verdict on one program; None where its workers died under it."""
+def judge(program: Program, replies: Sequence[Reply | None]) -> Verdict:
+    """The verdict on one program from the replies to its requests; None where its workers died under it."""
+    if program.check is not None:
+        return _of_check(replies[0])
+    inputs = [case for case in program.cases if isinstance(case, IOCase)]
+    if not inputs:
+        return _of_calls(program, replies[0])
+    for index, (case, reply) in enumerate(zip(inputs, replies, strict=True)):
+        verdict = _of_output(program, case, reply, index)
+        if not verdict.passed:
+            return verdict
+    return Verdict(Outcome.PASSED)
+
+
+_DEAD = Verdict(Outcome.KILLED, None, "it took its worker down twice")
+
+
+def _of_output(program: Program, case: IOCase, reply: Reply | None, index: int) -> Verdict:
     if reply is None:
-        return Verdict(Outcome.KILLED, None, "it took its worker down twice")
+        return _DEAD
+    began, _, _, last = _read(reply.payload)
+    if reply.why or reply.status or last[0] in ("E", "S", "M") or not began:
+        outcome, detail = _stopped(program, reply, None, began, last)
+        reached = index if began else None
+        return Verdict(outcome, reached, detail if reached is None else f"case {index}: {detail}")
+    expected, printed = _lines(case.expected), _lines(reply.output.decode("utf-8", "replace"))
+    if printed == expected:
+        return Verdict(Outcome.PASSED)
+    wanted, got = (_short(repr("\n".join(lines))) for lines in (expected, printed))
+    return Verdict(Outcome.FAILED, index, f"case {index}: expected {wanted}, got {got}")
+
+
+def _lines(text: str) -> list[str]:
+    """Without space at line ends and empty lines at the end."""
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+_OF_CHECK = {"A": Outcome.FAILED, "X": Outcome.FAILED, "E": Outcome.ERROR, "S": Outcome.SYNTAX_ERROR}
+_OF_CHECK |= {"M": Outcome.MEMORY, "L": Outcome.OUTPUT_LIMIT, "H": Outcome.HARNESS_ERROR}
+
+
+def _of_check(reply: Reply | None) -> Verdict:
+    """From the one line that a checker writes; it is ours, but for what it tells of the program's words."""
+    if reply is None:
+        return _DEAD
+    if reply.proved and not reply.payload:
+        return Verdict(Outcome.PASSED)
+    kind, _, text = reply.payload.decode("ascii", "replace").removesuffix("\n").partition(" ")
+    index = None
+    if kind in ("A", "X", "E", "M", "L", "D"):
+        number, _, text = text.partition(" ")
+        index = int(number) if number.isdigit() else None
+    outcome, detail = _OF_CHECK.get(kind), _printable(text)
+    if outcome is None:
+        outcome, detail = _ended(reply) or (Outcome.ERROR, "the program exited before its end")
+        if not reply.payload and not reply.status and not reply.why:
+            outcome, detail = Outcome.HARNESS_ERROR, "the checker's process could not be set up"
+    detail = detail or {"M": "out of memory", "L": "a result longer than the limit"}.get(kind, detail)
+    return Verdict(outcome, index, detail if index is None else f"test {index}: {detail}")
+
+
+def _of_calls(program: Program, reply: Reply | None) -> Verdict:
+    if reply is None:
+        return _DEAD
+    calls = _calls(program)
     began, returned, values, last = _read(reply.payload)
-    for index, (case, value) in enumerate(zip(program.cases, values, strict=False)):
+    for index, (case, value) in enumerate(zip(calls, values, strict=False)):
         expected = canonical_literal(case.expected)
         if value != expected:
             return Verdict(Outcome.FAILED, index, f"case {index}: expected {_short(expected)}, got {_short(value)}")
@@ -54,8 +138,11 @@ def _read(payload: bytes) -> tuple[bool, bool, list[str], tuple[str, str]]:
     lines = payload.decode("ascii", "replace").split("\n")[:-1]
     values = [line[2:] for line in lines if line.startswith("V ")]
     kind, _, text = (lines[-1] if lines else "").partition(" ")
-    printable = "".join(char if char.isprintable() else "?" for char in text[:MAX_DETAIL])
-    return lines[:1] == ["B"], "R" in lines, values, (kind, printable)
+    return lines[:1] == ["B"], "R" in lines, values, (kind, _printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:MAX_DETAIL])
 
 
 def _stopped(
@@ -63,27 +150,35 @@ def _stopped(
 ) -> tuple[Outcome, str]:
     """Why there is no further result: (outcome, detail)."""
     kind, text = last
-    number = os.WTERMSIG(reply.status) if os.WIFSIGNALED(reply.status) else 0
-    if reply.why == TIMEOUT or number == signal.SIGXCPU:
-        return (
-            Outcome.TIMEOUT,
-            "no end within the wall limit" if reply.why == TIMEOUT else "no end within the CPU limit",
-        )
-    if reply.why == OVERFLOW or number == signal.SIGXFSZ:
-        return Outcome.OUTPUT_LIMIT, "more output than the limit"
-    if number:
-        return Outcome.KILLED, f"killed by {signal.Signals(number).name}"
+    ended = _ended(reply)
+    if ended is not None:
+        return ended
     reasons = {"E": (Outcome.ERROR, text), "S": (Outcome.SYNTAX_ERROR, text), "M": (Outcome.MEMORY, "out of memory")}
     reasons["L"] = (Outcome.OUTPUT_LIMIT, "a result longer than the limit")
     if kind in reasons:
         return reasons[kind]
-    if kind == "X" and index is not None:
-        return Outcome.FAILED, f"expected {_short(canonical_literal(program.cases[index].expected))}, got {text}"
-    if kind == "C" and index is not None and not _is_expression(program.cases[index].call):
-        return Outcome.HARNESS_ERROR, f"the call is no expression: {program.cases[index].call[:MAX_VALUE]!r}"
+    case = None if index is None else _calls(program)[index]
+    if kind == "X" and case is not None:
+        return Outcome.FAILED, f"expected {_short(canonical_literal(case.expected))}, got {text}"
+    if kind == "C" and case is not None and not _is_expression(case.call):
+        return Outcome.HARNESS_ERROR, f"the call is no expression: {case.call[:MAX_VALUE]!r}"
     if not began and not reply.payload:
         return Outcome.HARNESS_ERROR, "the program's process could not be set up"
     return Outcome.ERROR, "the program exited before its end"
+
+
+def _ended(reply: Reply) -> tuple[Outcome, str] | None:
+    """A limit or a signal that ended the processes."""
+    number = os.WTERMSIG(reply.status) if os.WIFSIGNALED(reply.status) else 0
+    if reply.why == TIMEOUT:
+        return Outcome.TIMEOUT, "no end within the wall limit"
+    if number == signal.SIGXCPU:
+        return Outcome.TIMEOUT, "no end within the CPU limit"
+    if reply.why == OVERFLOW or number == signal.SIGXFSZ:
+        return Outcome.OUTPUT_LIMIT, "more output than the limit"
+    if number:
+        return Outcome.KILLED, f"killed by {signal.Signals(number).name}"
+    return None
 
 
 def _is_expression(call: str) -> bool:

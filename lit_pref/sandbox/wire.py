@@ -2,6 +2,11 @@
 
 import struct
 
-REQUEST_SIZE = struct.Struct("<I")  # then JSON: [source, [call, ...]]
-REPLY_HEADER = struct.Struct("<IBiB")  # payload bytes, one of the reasons below, wait status, 1 if the end is proven
+CASES, OUTPUT, CHECK = range(3)  # kinds of request, each JSON in two parts:
+#            for the program's process          for its checker's
+#   CASES    [source, [call, ...]]              -
+#   OUTPUT   [source, standard input]           -
+#   CHECK    [source]                           [code, context, [entry point, ...]]
+REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part
+REPLY_HEADER = struct.Struct("<IIBiB")  # payload and output bytes, a reason below, wait status, 1 if the end is proven
 ENDED, TIMEOUT, OVERFLOW, REFUSED, READY = range(5)
