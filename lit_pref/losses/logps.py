@@ -5,7 +5,6 @@ makes each chunk's logits again. Entropy and greedy hits fall off on the way, wi
 pass. Not covered: which hidden states those are (`lit_pref.models`), and a vocabulary that is split over devices.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ def token_scores(hidden_ND: Tensor, head: Head, target_N: Tensor, chunk_size: in
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
     if isinstance(head, LinearHead) and len(hidden_ND):
-        size = chunk_size or default_chunk_size(len(head.weight_VD), hidden_ND.device)
+        size = chunk_size or default_chunk_size(len(hidden_ND), len(head.weight_VD), hidden_ND.device)
         # Rounded as autocast would round them, whose state the backward pass does not see.
         if torch.is_autocast_enabled(hidden_ND.device.type):
             hidden_ND = hidden_ND.to(torch.get_autocast_dtype(hidden_ND.device.type))
@@ -59,17 +58,18 @@ def token_scores(hidden_ND: Tensor, head: Head, target_N: Tensor, chunk_size: in
     return TokenScores(*map(torch.cat, zip(*chunks, strict=True)))
 
 
-def default_chunk_size(vocabulary: int, device: torch.device) -> int:
-    """Positions whose fp32 logits take about a 128th of the device's memory, between 64 MiB and 1 GiB.
+def default_chunk_size(positions: int, vocabulary: int, device: torch.device) -> int:
+    """Positions whose fp32 logits exist at a time: all of them where these fit into 128 MiB, else what fits into 64.
 
-    A power of two of bytes, so that like machines sum in like order.
+    On CUDA both are a 128th of the device's memory, up to 1 GiB. What exists whole is not made again in the backward
+    pass. Larger chunks are no faster on a CPU; smaller ones pay for adding up the weights' gradient more often.
     """
-    if device.type == "cuda":
+    whole, several = 2**27, 2**26
+    if device.type == "cuda":  # a power of two, so that like machines sum in like order
         memory = torch.cuda.get_device_properties(device).total_memory
-    else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    size = min(max(1 << (memory // 128).bit_length() - 1, 2**26), 2**30)
-    return max(1, size // (4 * vocabulary))
+        whole = several = min(max(1 << (memory // 128).bit_length() - 1, several), 2**30)
+    row = 4 * vocabulary
+    return positions if positions * row <= whole else max(1, several // row)
 
 
 def completion_logps(logps_N: Tensor, completion_N: Tensor, completions: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Token log-probs of a `LinearHead`, whose backward pass is written by hand, against autograd through whole logits."""
 
-import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,17 +166,22 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_the_vocabulary(ta
     assert max(kept) == max(N * D, V * D)  # hidden states and weights, no logits
 
 
-def test_the_default_chunk_follows_vocabulary_and_memory(monkeypatch: pytest.MonkeyPatch):
+def test_the_default_chunk_follows_the_vocabulary():
     cpu = torch.device("cpu")
+    most = 2**27 // (4 * 4096)  # positions whose logits take 128 MiB
+    assert logps.default_chunk_size(most, 4096, cpu) == most
+    assert logps.default_chunk_size(most + 1, 4096, cpu) == most // 2  # 64 MiB
+    assert logps.default_chunk_size(1000, 152_000, cpu) == 2**26 // (4 * 152_000)
+    assert logps.default_chunk_size(2, 2**40, cpu) == 1
 
-    def with_memory(gigabytes: int, vocabulary: int) -> int:
-        sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gigabytes * 2**30 // 4096}
-        monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-        return logps.default_chunk_size(vocabulary, cpu)
 
-    # A 128th of 24 GiB is 192 MiB, rounded down to 128 MiB of fp32 logits.
-    assert with_memory(24, 4096) == 2**27 // (4 * 4096)
-    assert with_memory(24, 152_000) == 2**27 // (4 * 152_000)
-    assert with_memory(1, 4096) == 2**26 // (4 * 4096)  # never less than 64 MiB
-    assert with_memory(4096, 4096) == 2**30 // (4 * 4096)  # never more than a GiB
-    assert with_memory(1, 2**40) == 1
+def test_on_cuda_the_default_chunk_follows_the_memory(monkeypatch: pytest.MonkeyPatch):
+    def with_memory(gigabytes: int) -> int:
+        properties = SimpleNamespace(total_memory=gigabytes * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        return logps.default_chunk_size(10**9, 4096, torch.device("cuda"))
+
+    row = 4 * 4096
+    assert with_memory(24) == 2**27 // row  # a 128th is 192 MiB, rounded down to a power of two
+    assert with_memory(1) == 2**26 // row  # never less than 64 MiB
+    assert with_memory(4096) == 2**30 // row  # never more than a GiB
