@@ -103,6 +103,12 @@ def tokenizer_identity(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
+def vocabulary_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """32 hex digits that are equal where the same token ids mean the same text."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return blake2b(repr(vocabulary).encode(), digest_size=16).hexdigest()
+
+
 def _ended(ids: Ids, eos: Ids) -> Ids:
     """Exactly one EOS, whatever the text brought along; an empty `eos` leaves the tokens as they are."""
     while eos and ids[-1:] == eos:

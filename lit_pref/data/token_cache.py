@@ -2,7 +2,8 @@
 
 The key is a hash of the source files' bytes, the tokenizer, the limits, the keys and the code of this layer, so that a
 changed row or template misses. Folders and hub ids, which the datasets library finds, and tokenizers without a fast
-backend have no key: their stores last as long as the object. Not covered: deleting stores that nobody uses; the folder
+backend have no key: their stores last as long as the object. Where a file's own tokens are of another vocabulary, its
+text is tokenized instead. Not covered: deleting stores that nobody uses; the folder
 `tokens` of the cache may be deleted at any time.
 """
 
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lit_pref.data.encoding import tokenizer_identity
+from lit_pref.data.encoding import tokenizer_identity, vocabulary_fingerprint
 from lit_pref.data.formats import PairKeys, iterate_pairs
 from lit_pref.data.lengths import LengthLimits
+from lit_pref.data.pair_files import stated_vocabulary, without_tokens
 from lit_pref.data.row_files import text_suffix
 from lit_pref.data.rows import OnBadRow, SkippedRows
 from lit_pref.data.shards import JsonValue, provenance_digest
@@ -118,12 +120,20 @@ def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase"
     """rows: about how many there are, for a progress bar; 0 where that is not known or not to be shown."""
     skipped = SkippedRows()
     pairs = iterate_pairs(source.source, source.split, source.keys, source.on_bad_row, skipped)
+    if _of_other_vocabulary(source, tokenizer):
+        pairs = map(without_tokens, pairs)
     chunks = tokenized_chunks(pairs, tokenizer, source.limits)
     if rows < _LONG:
         write_store(folder, chunks, len(tokenizer), skipped)
         return
     with progress_bar(f"Tokenizing {source.source}", rows) as done:
         write_store(folder, _told(chunks, done), len(tokenizer), skipped)
+
+
+def _of_other_vocabulary(source: PairSource, tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the tokens that a source's files hold are another tokenizer's."""
+    stated = {stated_vocabulary(file) for file in source_files(source.source, source.split) or ()}
+    return bool(stated - {None, vocabulary_fingerprint(tokenizer)})
 
 
 def _told(chunks: Iterable[TokenizedChunk], done: Callable[[int], None]) -> Iterator[TokenizedChunk]:

@@ -1,8 +1,9 @@
 """The LightningDataModules: one a data source."""
 
 from lit_pref.datamodules.demonstrations import DemonstrationsDataModule
-from lit_pref.datamodules.execution import ExecutionPairsDataModule, PassingSamplesDataModule
+from lit_pref.datamodules.execution import ExecutionPairsDataModule
 from lit_pref.datamodules.pairs import PairsDataModule
+from lit_pref.datamodules.passing_samples import PassingSamplesDataModule
 
 __all__ = [
     "DemonstrationsDataModule",

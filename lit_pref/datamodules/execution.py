@@ -1,28 +1,35 @@
-"""Pairs labelled by execution, and passing samples: what the policy itself writes, run against tests.
+"""Pairs labelled by execution: what the policy itself writes, run against tests, after arXiv 2410.18585.
 
-`ExecutionPairsDataModule` follows the pipeline of arXiv 2410.18585; `PassingSamplesDataModule` is its likelihood arm
-(SFT on passing samples, RFT) on the very same samples. Both sample once and find the result again in later runs.
+Samples are made once and found again in later runs; `passing_samples.py` takes the very same ones. Conversations work
+where the tokenizer has a chat template. Not covered: samples of a server (`lit-pref synthesize` writes a file of them).
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_pref.data.encoding import vocabulary_fingerprint
 from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.loading import PairCollate, TreeCollate, TreeDataset
-from lit_pref.data.pair_files import write_pairs
+from lit_pref.data.loading import PairCollate, TreeDataset
+from lit_pref.data.pair_files import without_tokens, write_pairs
 from lit_pref.data.reference_cache import default_cache_folder, keep_in_memory
-from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations, tokenize_pairs, tokenize_prompt
+from lit_pref.data.tokenize import fingerprint, tokenize_pairs, tokenize_prompt
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.synthesis import GradedSamples, SampleSettings, execution_pairs, graded_samples, passing_demonstrations
+from lit_pref.synthesis import (
+    GradedSamples,
+    PairStrategy,
+    SampleSettings,
+    SamplingJob,
+    cached_samples,
+    execution_pairs,
+)
 from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
-from lit_pref.types import PreferencePair, Sampling, Split, Task
+from lit_pref.types import Sampling, Split, Task
 
 
 class _ExecutionDataModule(_TreeDataModule):
@@ -76,21 +83,22 @@ class _ExecutionDataModule(_TreeDataModule):
     def _add_training_data(self) -> None:
         raise NotImplementedError
 
-    def _add_pairs(self, stage: Stage) -> None:
+    def _add_pairs(self, stage: Stage, strategy: PairStrategy = "random", pairs_per_problem: int = 1) -> None:
         graded = self._graded(stage)
-        made = execution_pairs(graded.samples, self.seed)
+        made = execution_pairs(graded.samples, self.seed, strategy, pairs_per_problem)
         if not made.pairs:
             raise UserError(
-                f"no pairs: of {self.splits[stage][1]} problems, {made.counts}; raise samples, problems or "
-                "temperature, or take a policy that solves some of them"
+                f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some "
+                "of the problems"
             )
-        file = graded.folder / f"pairs-seed{self.seed}.parquet"
+        file = graded.folder / f"pairs-{strategy}-{pairs_per_problem}-seed{self.seed}.parquet"
         if graded.kept and not file.exists() and self.trainer is not None and self.trainer.is_global_zero:
+            tokenizer = self.consumer.tokenizer if self.sampler is None else load_tokenizer(self.sampler)
             try:
-                write_pairs(file, made.pairs)
+                write_pairs(file, made.pairs, vocabulary_fingerprint(tokenizer))
             except (OSError, UserError) as error:
                 keep_in_memory(self.cache_folder, error)
-        pairs = made.pairs if self.own_tokens else [_without_ids(pair) for pair in made.pairs]
+        pairs = made.pairs if self.own_tokens else [without_tokens(pair) for pair in made.pairs]
         tokenized = tokenize_pairs(pairs, self.consumer.tokenizer, LengthLimits())
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
         self._add(stage, TreeDataset(tokenized.trees, collate), made.counts)
@@ -122,30 +130,30 @@ class _ExecutionDataModule(_TreeDataModule):
             model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
             self.own_tokens = tokenizer.get_vocab() == self.consumer.tokenizer.get_vocab()
         model = model.to(self.device)
-        return graded_samples(
-            self.cache_folder,
+        job = SamplingJob(
             self.task,
             self.task.problems(split, count, self.seed),
             LocalGenerator(model, tokenizer, tokenize_prompt),
             self.draw,
             weights_fingerprint(model),
             tokenizer_fingerprint(tokenizer),
-            f"{count:,} {split} problems x {self.draw.samples}",
         )
-
-
-def _without_ids(pair: PreferencePair) -> PreferencePair:
-    return replace(pair, chosen_ids=None, rejected_ids=None)
+        return cached_samples(self.cache_folder, job, f"{count:,} {split} problems x {self.draw.samples}")
 
 
 class ExecutionPairsDataModule(_ExecutionDataModule):
-    """One passing and one failing completion of each problem, at random; a problem without both gives no pair.
+    """Pairs of a passing and a failing completion of one problem; a problem without both gives no pair.
+
+    Held-out pairs are one a problem, at random, whatever the training pairs are, so that runs compare.
 
     Args:
         task: problems and their grading; by default the embedded code task.
         problems: training problems to sample.
         samples: completions a problem; the default is ours.
         sampling: how they are drawn; the default is ours.
+        strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
+            the fewest cases before its first wrong one.
+        pairs_per_problem: at most; further ones take other completions where there are any.
         held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
         held_out_problems: problems to sample for validation pairs.
         sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
@@ -164,6 +172,8 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         problems: int = 2000,
         samples: int = 8,
         sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
+        strategy: PairStrategy = "random",
+        pairs_per_problem: int = 1,
         held_out: Split = "test",
         held_out_problems: int = 500,
         sampler: str | None = None,
@@ -186,66 +196,9 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
             cache_folder,
         )
 
-    def _add_training_data(self) -> None:
-        self._add_pairs("train")
-
-
-class PassingSamplesDataModule(_ExecutionDataModule):
-    """The distinct passing completions of each problem, to imitate; validated on the same pairs as its sibling.
-
-    Args:
-        task: problems and their grading; by default the embedded code task.
-        problems: training problems to sample.
-        samples: completions a problem; the default is ours.
-        sampling: how they are drawn; the default is ours.
-        held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
-        held_out_problems: problems to sample for validation pairs.
-        sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
-            tokenizer is another one, the texts are tokenized again.
-        batch_size: completions a batch and device.
-        max_tokens_per_batch: fill each batch with completions up to so many tokens, instead of batch_size.
-        seed: draws problems, samples and the order; None is the run's `seed_everything`.
-        cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
-            they were made from; None is the user's cache folder.
-    """
-
-    def __init__(
-        self,
-        task: Task | None = None,
-        problems: int = 2000,
-        samples: int = 8,
-        sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
-        held_out: Split = "test",
-        held_out_problems: int = 500,
-        sampler: str | None = None,
-        batch_size: int = 64,
-        max_tokens_per_batch: int | None = None,
-        seed: int | None = None,
-        cache_folder: Path | None = None,
-    ) -> None:
-        super().__init__(
-            task,
-            problems,
-            samples,
-            sampling,
-            held_out,
-            held_out_problems,
-            sampler,
-            batch_size,
-            max_tokens_per_batch,
-            seed,
-            cache_folder,
-        )
+        if pairs_per_problem < 1:
+            raise ValueError(f"pairs_per_problem must be >= 1, got {pairs_per_problem}")
+        self.strategy, self.pairs_per_problem = strategy, pairs_per_problem
 
     def _add_training_data(self) -> None:
-        demonstrations = passing_demonstrations(self._graded("train").samples)
-        if not demonstrations:
-            raise UserError(
-                f"no sample of {self.splits['train'][1]} problems passed: raise samples or problems, or take a policy "
-                "that solves some of them"
-            )
-        if not self.own_tokens:
-            demonstrations = [replace(each, completion_ids=None) for each in demonstrations]
-        tokenized = tokenize_demonstrations(demonstrations, self.consumer.tokenizer, LengthLimits())
-        collate = TreeCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout)
-        self._add("train", TreeDataset(tokenized.trees, collate), {"passing samples": len(demonstrations)})
+        self._add_pairs("train", self.strategy, self.pairs_per_problem)

@@ -1,28 +1,57 @@
 """Execution-labelled data: sample completions of problems, run them, and pick pairs or passing samples.
 
 After arXiv 2410.18585 as third parties sum it up: several responses a query from the model being aligned, each run
-against the tests, per query one passing and one failing response at random. Sampling settings are ours.
-A truncated sample is no model error and never a rejected response; a harness failure is nobody's. Each is counted.
+against the tests, per query one passing and one failing response at random. Sampling settings, several pairs a problem
+and `best_vs_worst` are ours.
+What is no error of the model is never a rejected response: a truncated sample, one without a program in it, a failure
+of the harness. Each is counted.
 """
 
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice, zip_longest
+from typing import Literal, NamedTuple
 
 from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task, Text
+
+PairStrategy = Literal["random", "best_vs_worst"]
+"""How a problem's pairs are chosen.
+
+random: any passing against any failing sample.
+best_vs_worst: the failing sample that passed the fewest cases comes first. Cases run in order and a verdict names the
+first that failed, so this is how far a program got, not how many cases it would pass. Passing samples are equal, and
+so are all failing ones of a task that checks with one piece of test code. Where none passes there is no pair.
+"""
+
+_COUNTED = (
+    "pairs",
+    "problems",
+    "problems all passed",
+    "problems all failed",
+    "problems without usable samples",
+    "samples",
+    "duplicate samples",
+    "truncated samples",
+    "samples without code",
+    "empty samples",
+    "harness errors",
+    "equal sides",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class GradedSample:
-    """A completion of a problem and how its execution ended."""
+    """A completion of a problem, how its execution ended, and the first case that failed, where there is one."""
 
     problem_id: str
     prompt: Text
     completion: Completion
     outcome: Outcome
+    case: int | None = None
 
 
 class SampleSettings(NamedTuple):
@@ -34,11 +63,21 @@ class SampleSettings(NamedTuple):
 
 
 class ExecutionPairs(NamedTuple):
-    """Pairs, the problems they are of, and how many problems came to nothing, by reason."""
+    """Pairs, the problem that each is of, and what became of problems and samples.
+
+    counts: `problems …` are those that gave no pair, by reason; `… samples` and `harness errors` were left out, but for
+        `duplicate samples`, whose text another sample of the problem has: they are run once and drawn as often as
+        they were sampled.
+    """
 
     pairs: list[PreferencePair]
     problem_ids: list[str]
     counts: dict[str, int]
+
+    @property
+    def summary(self) -> str:
+        """The counts in one line."""
+        return ", ".join(f"{count:,} {what}" for what, count in self.counts.items() if count)
 
 
 def sample_and_grade(
@@ -75,52 +114,127 @@ def grade_samples(
     """Grade every completion; equal texts of one problem are run once."""
     distinct = {(row, completion.text): None for row, several in enumerate(completions) for completion in several}
     verdicts = task.grade([problems[row] for row, _ in distinct], [text for _, text in distinct])
-    outcomes = {key: verdict.outcome for key, verdict in zip(distinct, verdicts, strict=True)}
+    found = dict(zip(distinct, verdicts, strict=True))
     return [
-        GradedSample(problems[row].id, problems[row].prompt, completion, outcomes[row, completion.text])
+        GradedSample(problems[row].id, problems[row].prompt, completion, verdict.outcome, verdict.case)
         for row, several in enumerate(completions)
         for completion in several
+        for verdict in [found[row, completion.text]]
     ]
 
 
-def execution_pairs(samples: Iterable[GradedSample], seed: int) -> ExecutionPairs:
-    """One passing and one failing completion of each problem, at random; a problem without both gives no pair."""
-    pairs, problem_ids, counts = [], [], Counter[str]()
+def execution_pairs(
+    samples: Iterable[GradedSample], seed: int, strategy: PairStrategy = "random", pairs_per_problem: int = 1
+) -> ExecutionPairs:
+    """Pairs of a passing and a failing completion of one problem; a problem without both gives none.
+
+    pairs_per_problem: at most; a problem's pairs differ, and share a side only where no other is left.
+    """
+    if pairs_per_problem < 1:
+        raise ValueError(f"pairs_per_problem must be >= 1, got {pairs_per_problem}")
+    pairs: list[PreferencePair] = []
+    problem_ids: list[str] = []
+    counts = Counter(dict.fromkeys(_COUNTED, 0))
     for problem_id, graded in _by_problem(samples).items():
-        passing = [s.completion for s in graded if s.outcome is Outcome.PASSED and s.completion.finished]
-        failing = [s.completion for s in graded if _is_model_failure(s)]
-        counts["truncated samples"] += sum(not s.completion.finished for s in graded)
-        counts["harness errors"] += sum(s.outcome is Outcome.HARNESS_ERROR for s in graded)
+        left_out = [_why_left_out(sample) for sample in graded]
+        usable = [sample for sample, why in zip(graded, left_out, strict=True) if why is None]
+        passing = [sample for sample in usable if sample.outcome is Outcome.PASSED]
+        failing = [sample for sample in usable if sample.outcome is not Outcome.PASSED]
+        counts.update(filter(None, left_out))
+        counts.update({"problems": 1, "samples": len(graded), "duplicate samples": _duplicates(graded)})
         if not passing or not failing:
-            counts["no sample passed" if not passing else "no sample failed"] += 1
+            why = "all passed" if passing else "all failed" if failing else "without usable samples"
+            counts[f"problems {why}"] += 1
             continue
-        draw = random.Random(f"{seed}:{problem_id}")
-        chosen, rejected = draw.choice(passing), draw.choice(failing)
-        pairs.append(
-            PreferencePair(
-                prompt=graded[0].prompt,
-                chosen=chosen.text,
-                rejected=rejected.text,
-                chosen_ids=chosen.token_ids,
-                rejected_ids=rejected.token_ids,
-            )
-        )
-        problem_ids.append(problem_id)
-    return ExecutionPairs(pairs, problem_ids, {"pairs": len(pairs), **counts})
+        for chosen, rejected in _matched(passing, failing, strategy, pairs_per_problem, f"{seed}:{problem_id}"):
+            if chosen.completion.text == rejected.completion.text:
+                counts["equal sides"] += 1
+                continue
+            pairs.append(_pair(chosen, rejected))
+            problem_ids.append(problem_id)
+    counts["pairs"] = len(pairs)
+    return ExecutionPairs(pairs, problem_ids, dict(counts))
 
 
 def passing_demonstrations(samples: Iterable[GradedSample]) -> list[Demonstration]:
     """The distinct passing completions of each problem: what SFT on passing samples (RFT) imitates."""
     passing = {
-        (s.problem_id, s.completion.token_ids): Demonstration(s.prompt, s.completion.text, s.completion.token_ids)
-        for s in samples
-        if s.outcome is Outcome.PASSED and s.completion.finished
+        (sample.problem_id, sample.completion.token_ids or sample.completion.text): sample
+        for sample in samples
+        if sample.outcome is Outcome.PASSED and _why_left_out(sample) is None
     }
-    return list(passing.values())
+    return [
+        Demonstration(sample.prompt, _answer(sample), sample.completion.token_ids or None)
+        for sample in passing.values()
+    ]
 
 
-def _is_model_failure(sample: GradedSample) -> bool:
-    return sample.completion.finished and sample.outcome not in (Outcome.PASSED, Outcome.HARNESS_ERROR)
+def _why_left_out(sample: GradedSample) -> str | None:
+    """The count of a sample that can be neither chosen nor rejected; None for one that can."""
+    if sample.outcome is Outcome.HARNESS_ERROR:
+        return "harness errors"
+    if not sample.completion.finished:
+        return "truncated samples"
+    if sample.outcome is Outcome.NO_CODE:
+        return "samples without code"
+    # Its EOS alone can be trained on; of a server's empty answer there is not even that.
+    if not sample.completion.token_ids and not sample.completion.text.strip():
+        return "empty samples"
+    return None
+
+
+def _duplicates(graded: Sequence[GradedSample]) -> int:
+    return len(graded) - len({sample.completion.text for sample in graded})
+
+
+def _matched(
+    passing: Sequence[GradedSample], failing: Sequence[GradedSample], strategy: PairStrategy, count: int, stream: str
+) -> Iterator[tuple[GradedSample, GradedSample]]:
+    """Different pairs of (chosen, rejected), at most `count`; stream: what the draws are seeded with."""
+    draw = random.Random(stream)
+    by_cases: list[Sequence[GradedSample]] = [failing]
+    if strategy == "best_vs_worst":
+        reached = sorted({_cases_passed(sample) for sample in failing})
+        by_cases = [[sample for sample in failing if _cases_passed(sample) == cases] for cases in reached]
+    # In turns, so that the first pair is the same however many follow.
+    both = list(islice(zip_longest(_drawn([passing], draw), _drawn(by_cases, draw)), count))
+    chosen = [sample for sample, _ in both if sample is not None]
+    rejected = [sample for _, sample in both if sample is not None]
+    # Each step takes the next of both; once both have come round together, one side moves on by one.
+    together = math.lcm(len(chosen), len(rejected))
+    for step in range(min(count, len(chosen) * len(rejected))):
+        yield chosen[step % len(chosen)], rejected[(step + step // together) % len(rejected)]
+
+
+def _drawn(groups: Sequence[Sequence[GradedSample]], draw: random.Random) -> Iterator[GradedSample]:
+    """Samples of different text in random order, earlier groups first."""
+    for group in groups:
+        left = list(group)
+        while left:
+            drawn = draw.choice(left)
+            yield drawn
+            left = [sample for sample in left if sample.completion.text != drawn.completion.text]
+
+
+def _cases_passed(sample: GradedSample) -> int:
+    """Before the first that failed; 0 for a program that did not get to its cases."""
+    return sample.case or 0
+
+
+def _pair(chosen: GradedSample, rejected: GradedSample) -> PreferencePair:
+    return PreferencePair(
+        prompt=chosen.prompt,
+        chosen=_answer(chosen),
+        rejected=_answer(rejected),
+        chosen_ids=chosen.completion.token_ids or None,
+        rejected_ids=rejected.completion.token_ids or None,
+    )
+
+
+def _answer(sample: GradedSample) -> Text:
+    """The completion as a response to its prompt: text to text, an assistant's turn to a conversation."""
+    text = sample.completion.text
+    return text if isinstance(sample.prompt, str) else ({"role": "assistant", "content": text},)
 
 
 def _by_problem(samples: Iterable[GradedSample]) -> dict[str, list[GradedSample]]:

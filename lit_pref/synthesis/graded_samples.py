@@ -1,14 +1,15 @@
 """Graded samples on disk: resumable Parquet shards with a manifest that says what they were made from.
 
-The folder is named after its provenance, so that another policy, task, seed or setting makes another one, and the same
-is found again; a shard that cannot be read is made again, and where nothing can be written the samples stay in memory.
+`cached_samples` names the folder after that provenance, so that another policy, task, seed or setting makes another
+one, and the same is found again; where nothing can be written the samples stay in memory. `kept_samples` writes the
+folder that it is given, or fails. Either makes a shard again that cannot be read.
 Not covered: pruning what is no longer used; bytes of a shard that were altered and still read as one.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -31,15 +32,48 @@ if TYPE_CHECKING:
 SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
-        ("prompt", pa.string()),
+        ("prompt", pa.string()),  # plain text, or else:
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("completion", pa.string()),
         ("completion_ids", pa.list_(pa.int32())),
         ("logps", pa.list_(pa.float32())),
         ("finished", pa.bool_()),
         ("outcome", pa.string()),
+        ("case", pa.int32()),
     ]
 )
 _SHARD_PROBLEMS = 250
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """Who samples which problems, and how.
+
+    policy: what tells the sampled policy apart: the fingerprint of its weights, or a server and a model's name.
+    tokenizer: `tokenizer_fingerprint` of the policy's; None where only a server knows it.
+    """
+
+    task: Task
+    problems: Sequence[Problem]
+    generator: Generator
+    draw: SampleSettings
+    policy: JsonValue
+    tokenizer: str | None
+
+    def provenance(self) -> dict[str, JsonValue]:
+        """All that the samples depend on."""
+        # With their tests: a verdict is of these, whatever the problem is called.
+        tested = [(p.id, p.prompt, p.cases, p.check, p.entry_point) for p in self.problems]
+        return {
+            "task": self.task.name,
+            "problems": blake2b(repr(tested).encode(), digest_size=8).hexdigest(),
+            "policy": self.policy,
+            "tokenizer": self.tokenizer,
+            "samples": self.draw.samples,
+            "sampling": asdict(self.draw.sampling),
+            "seed": self.draw.seed,
+            "format": 3,
+        }
 
 
 class GradedSamples(NamedTuple):
@@ -50,50 +84,38 @@ class GradedSamples(NamedTuple):
     kept: bool
 
 
-def graded_samples(
-    root: Path,
-    task: Task,
-    problems: Sequence[Problem],
-    generator: Generator,
-    draw: SampleSettings,
-    policy: str,
-    tokenizer: str,
-    name: str,
-) -> GradedSamples:
-    """Samples of the problems, graded; from the disk where they were made before, else made shard by shard.
+def cached_samples(root: Path, job: SamplingJob, name: str) -> GradedSamples:
+    """Samples of the job, graded; from the cache where they were made before, else made shard by shard.
 
     root: the cache folder.
-    policy: fingerprint of the weights that are sampled.
-    tokenizer: `tokenizer_fingerprint` of the policy's.
     name: what the progress bar calls them.
     """
-    provenance: dict[str, JsonValue] = {
-        "task": task.name,
-        # With their cases: a verdict is of these tests, whatever the problem is called.
-        "problems": blake2b(repr([(p.id, p.prompt, p.cases) for p in problems]).encode(), digest_size=8).hexdigest(),
-        "policy": policy,
-        "tokenizer": tokenizer,
-        "samples": draw.samples,
-        "sampling": asdict(draw.sampling),
-        "seed": draw.seed,
-        "format": 2,
-    }
-    folder = root / "execution" / f"{task.name}-{provenance_digest(provenance)}"
+    provenance = job.provenance()
+    folder = root / "execution" / f"{job.task.name}-{provenance_digest(provenance)}"
+    return _graded(job, _Store(folder, provenance, cache=root), name)
+
+
+def kept_samples(folder: Path, job: SamplingJob, name: str) -> GradedSamples:
+    """As `cached_samples`, in the given folder; Raises UserError where it was made otherwise or cannot be written."""
+    return _graded(job, _Store(folder, job.provenance(), cache=None), name)
+
+
+def _graded(job: SamplingJob, store: "_Store", name: str) -> GradedSamples:
+    problems, samples = job.problems, job.draw.samples
     shards = [problems[start : start + _SHARD_PROBLEMS] for start in range(0, len(problems), _SHARD_PROBLEMS)]
-    store = _Store(root, folder, provenance)
-    store.read([len(shard) * draw.samples for shard in shards])
+    store.read([len(shard) * samples for shard in shards])
     missing = [index for index in range(len(shards)) if index not in store.shards]
     if missing:
-        with progress_bar(f"Sampling and running {name}", len(problems) * draw.samples) as advance:
+        with progress_bar(f"Sampling and running {name}", len(problems) * samples) as advance:
 
             def keep(index: int, graded: list[GradedSample]) -> None:
                 store.keep(index, graded)
-                advance(len(store.shards) * _SHARD_PROBLEMS * draw.samples)
+                advance(min(len(store.shards) * _SHARD_PROBLEMS, len(problems)) * samples)
 
-            sample_and_grade(task, generator, ((index, shards[index]) for index in missing), draw, keep)
+            sample_and_grade(job.task, job.generator, ((index, shards[index]) for index in missing), job.draw, keep)
     store.finish(len(shards))
-    samples = [sample for index in range(len(shards)) for sample in store.shards[index]]
-    return GradedSamples(samples, folder, store.kept)
+    graded = [sample for index in range(len(shards)) for sample in store.shards[index]]
+    return GradedSamples(graded, store.folder, store.kept)
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -105,12 +127,14 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 class _Store:
     """Graded shards in memory, and on the disk as long as that can be written.
 
+    cache: the cache folder that `folder` lies in, which a run can do without; None raises what stops the writing.
     kept: all that is in memory is on the disk.
     """
 
-    def __init__(self, root: Path, folder: Path, provenance: dict[str, JsonValue]) -> None:
-        self.root, self.kept = root, True
+    def __init__(self, folder: Path, provenance: dict[str, JsonValue], cache: Path | None) -> None:
+        self.folder, self.kept = folder, True
         self.shards: dict[int, list[GradedSample]] = {}
+        self._cache = cache
         self._writer: ShardWriter | None = None
         with self._writing():
             self._writer = ShardWriter(folder, provenance, SCHEMA)
@@ -148,32 +172,46 @@ class _Store:
         try:
             yield
         except (OSError, UserError) as error:
-            keep_in_memory(self.root, error)
+            if self._cache is None:
+                raise
+            keep_in_memory(self._cache, error)
             self.kept = False
 
 
 def _to_row(sample: GradedSample) -> dict[str, object]:
     completion = sample.completion
+    is_text = isinstance(sample.prompt, str)
     return {
         "problem_id": sample.problem_id,
-        "prompt": sample.prompt,
+        "prompt": sample.prompt if is_text else None,
+        "messages": None if is_text else sample.prompt,
         "completion": completion.text,
         "completion_ids": completion.token_ids,
         "logps": completion.logps,
         "finished": completion.finished,
         "outcome": sample.outcome.value,
+        "case": sample.case,
     }
 
 
 def _read(path: Path) -> list[GradedSample]:
     """Column by column: half the time that rows as dictionaries take."""
     table = pq.read_table(path)
-    ids, logps = (_lists(table[name]) for name in ("completion_ids", "logps"))
-    texts = (table[name].to_pylist() for name in ("completion", "finished", "problem_id", "prompt", "outcome"))
-    return [
-        GradedSample(problem, prompt, Completion(text, tokens, scores, finished), Outcome(outcome))
-        for tokens, scores, text, finished, problem, prompt, outcome in zip(ids, logps, *texts, strict=True)
-    ]
+    completions = map(
+        Completion,
+        table["completion"].to_pylist(),
+        _lists(table["completion_ids"]),
+        _lists(table["logps"]),
+        table["finished"].to_pylist(),
+    )
+    prompts = table["prompt"].to_pylist()
+    if table["prompt"].null_count:
+        turns = table["messages"].to_pylist()
+        prompts = [tuple(messages) if text is None else text for text, messages in zip(prompts, turns, strict=True)]
+    outcomes = map(Outcome, table["outcome"].to_pylist())
+    problems, cases = table["problem_id"].to_pylist(), table["case"].to_pylist()
+    rows = zip(problems, prompts, completions, outcomes, cases, strict=True)
+    return [GradedSample(*row) for row in rows]
 
 
 def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...]]:

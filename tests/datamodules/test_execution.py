@@ -4,9 +4,11 @@ else on a task that runs nothing, with a policy that writes single letters.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -14,6 +16,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lit_pref.data.formats import read_pairs
+from lit_pref.data.tokenize import tokenize_pairs
 from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
@@ -21,7 +24,7 @@ from lit_pref.losses import DPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Completion, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
+from lit_pref.types import Completion, Message, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -153,7 +156,9 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
     assert not prompts[0] & prompts[1] and not compositions[0] & compositions[1]
 
     # They stand on the disk as pairs, too, for whoever wants to read them.
-    kept = [read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-seed5.parquet")]
+    kept = [
+        read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-random-1-seed5.parquet")
+    ]
     for stage in ("train", "eval"):
         rows = {decoded(tree) for tree in data.data[stage].trees}
         assert rows in [{(pair.prompt, pair.chosen, pair.rejected) for pair in pairs} for pairs in kept]
@@ -231,6 +236,72 @@ def test_another_sampler_makes_pairs_that_are_off_policy(policy: str, tmp_path: 
     assert off.fingerprints["train"] == from_other.fingerprints["train"]
 
 
+class ByLength(Parity):
+    """A failing completion passes as many cases as it has characters."""
+
+    def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
+        verdicts = super().grade(problems, completions)
+        return [v if v.passed else Verdict(v.outcome, len(c)) for v, c in zip(verdicts, completions, strict=True)]
+
+
+def test_best_vs_worst_trains_on_what_came_least_far_and_leaves_held_out_pairs_alone(policy: str, tmp_path: Path):
+    at_random, worst = (
+        made(pairs_of(ByLength(), strategy=strategy), policy, tmp_path) for strategy in ("random", "best_vs_worst")
+    )
+    rejected = {prompt: bad for prompt, _, bad in map(decoded, worst.data["train"].trees)}
+    (shard,) = [path for path in (tmp_path / "cache").rglob("part-*.parquet") if len(pq.read_table(path)) == 12 * 8]
+    failing = [row for row in pq.read_table(shard).to_pylist() if row["outcome"] == "failed" and row["finished"]]
+    for prompt, bad in rejected.items():
+        assert len(bad) == min(row["case"] for row in failing if row["prompt"] == prompt)
+    assert worst.fingerprints["train"] != at_random.fingerprints["train"]
+    assert worst.fingerprints["eval"] == at_random.fingerprints["eval"]
+
+
+def test_several_pairs_a_problem(policy: str, tmp_path: Path):
+    one, several = (made(pairs_of(pairs_per_problem=count), policy, tmp_path) for count in (1, 3))
+    rows = [decoded(tree) for tree in several.data["train"].trees]
+    assert set(map(decoded, one.data["train"].trees)) < set(rows) and len(set(rows)) == len(rows)
+    assert max(sum(row[0] == prompt for row in rows) for prompt, *_ in rows) == 3
+    assert several.fingerprints["eval"] == one.fingerprints["eval"]
+    with pytest.raises(ValueError, match="pairs_per_problem must be >= 1, got 0"):
+        pairs_of(pairs_per_problem=0)
+
+
+class Chat(Parity):
+    """The same problems as conversations."""
+
+    name = "chat"
+
+    def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
+        told = Message(role="system", content="letters")
+        plain = super().problems(split, count, seed)
+        return [replace(p, prompt=(told, Message(role="user", content=str(p.prompt)))) for p in plain]
+
+
+def test_conversations_are_sampled_paired_kept_and_trained_on(tmp_path: Path):
+    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    policy = saved(tmp_path / "chat", brief_llama(), tokenizer)
+    trainer, data = trainer_for(tmp_path), pairs_of(Chat())
+    trainer.fit(DPOModule(policy, DPO(0.1), scheduler=None), data)
+    assert trainer.global_step > 0
+    for prompt, chosen, rejected in map(decoded, data.data["train"].trees):
+        assert prompt.startswith("system: letters\nuser: # train ") and prompt.endswith("\nassistant: ")
+        assert len(chosen) % 2 == 0 and len(rejected) % 2 == 1
+    # The very tokens stand in the file too, as conversations.
+    kept = [read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-*.parquet")]
+    assert all(pair.chosen[0]["role"] == "assistant" for pairs in kept for pair in pairs)
+    assert tokenize_pairs(max(kept, key=len), load_tokenizer(policy)).trees == data.data["train"].trees
+    passing = PassingSamplesDataModule(Chat(), problems=12, samples=8, held_out_problems=6)
+    imitated = made(passing, policy, tmp_path).data["train"].trees
+    assert {tree.completion_ids[0] for tree in data.data["train"].trees} <= {
+        each.completion_ids[0] for each in imitated
+    }
+
+
 def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path):
     # In its tokenizer a and b have changed places.
     state = json.loads(load_tokenizer(policy).backend_tokenizer.to_str())
@@ -254,10 +325,10 @@ def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("only", "reason"), [(Outcome.PASSED, "'no sample failed': 6"), (Outcome.FAILED, "'no sample passed': 6")]
+    ("only", "reason"), [(Outcome.PASSED, "6 problems all passed"), (Outcome.FAILED, "6 problems all failed")]
 )
 def test_no_pair_at_all_is_an_error_with_the_mend(policy: str, tmp_path: Path, only: Outcome, reason: str):
-    with pytest.raises(UserError, match=f"no pairs: of 6 problems, .*{reason}.*raise samples, problems"):
+    with pytest.raises(UserError, match=f"no pairs: 6 problems, {reason}, .*; raise samples, problems"):
         made(pairs_of(Parity(only)), policy, tmp_path)
 
 
@@ -288,5 +359,5 @@ def test_one_sample_cannot_make_a_pair():
 
 def test_greedy_samples_are_refused_by_their_count(policy: str, tmp_path: Path):
     # All samples of a problem are one text, which passes or fails: no problem has both.
-    with pytest.raises(UserError, match="'pairs': 0"):
+    with pytest.raises(UserError, match=r"no pairs: 6 problems, .* 42 duplicate samples"):
         made(pairs_of(sampling=Sampling(temperature=0.0)), policy, tmp_path)
