@@ -18,6 +18,9 @@ commands
   test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
   predict    a figure for each held-out item, as predictions.parquet:
                                             lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
+  synthesize problems with tests -> samples -> preference pairs, resumable:
+                                            lit-pref synthesize --config configs/synthesize/execution_pairs.yaml
+  evaluate   pass@k on a benchmark:         lit-pref evaluate --task HumanEval --policy my-model
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
   tokenizer  train the embedded models' tokenizer:
@@ -29,7 +32,9 @@ objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget
 reward loss  BradleyTerry
 adapters     LoRA
+tasks        CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus
 evaluations  PassAtK, HeldOutPairs
+generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
 policies     embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
 
 Every constructor argument is an option and a YAML key; a later --config or option wins:
@@ -47,7 +52,7 @@ options
 """
 
 _TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-_COMMANDS = (*_TRAINER_COMMANDS, "export", "tokenizer")
+_COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export", "tokenizer")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,6 +87,14 @@ def _run(command: str, arguments: list[str]) -> None:
         from lit_pref.training_cli import run_trainer
 
         run_trainer(arguments)
+    elif command == "synthesize":
+        from lit_pref.synthesis_cli import run_synthesize
+
+        run_synthesize(arguments[1:])
+    elif command == "evaluate":
+        from lit_pref.evaluate_cli import run_evaluate
+
+        run_evaluate(arguments[1:])
     elif command == "export":
         from lit_pref.model_cli import run_export
 

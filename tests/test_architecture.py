@@ -9,12 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "lit_pref"
 RANKS = [
     {"errors", "types", "progress", "processors", "allocator"},
     {"sandbox", "metrics", "syntax"},
-    {"losses", "models", "data", "tasks"},
-    {"generation"},
+    {"losses", "models", "data"},
+    {"tasks", "generation"},
     {"rewards", "synthesis"},
     {"modules", "datamodules", "evaluation"},
     {"callbacks", "reports"},
-    {"cli", "training_cli", "model_cli", "cli_errors"},
+    {"cli", "training_cli", "synthesis_cli", "evaluate_cli", "model_cli", "checkpoints", "cli_errors"},
 ]
 RANK_OF = {layer: rank for rank, layers in enumerate(RANKS) for layer in layers}
 # The nouns and the command's own files may see each other; folders of one rank may not.

@@ -1,0 +1,241 @@
+"""`lit-pref synthesize`: preference pairs from problems with tests, in a folder that a later run can go on with.
+
+The folder holds `samples/` (graded samples in shards), `pairs.parquet`, `decontaminated.json` where that was asked for,
+and `summary.json`: counts, and all that they depend on. Samples are made once for a folder; pairs are made again by
+each run, so another strategy costs seconds. Not covered: pairs of several tasks in one folder; a model that needs more
+than one device (a server or vLLM holds it).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import torch
+from jsonargparse import ArgumentParser
+from rich import box, get_console
+from rich.table import Table
+
+import lit_pref.generation
+import lit_pref.sandbox
+import lit_pref.tasks
+from lit_pref.callbacks.provenance import git_state, versions
+from lit_pref.cli_errors import readable
+from lit_pref.data.encoding import vocabulary_fingerprint
+from lit_pref.data.pair_files import write_pairs
+from lit_pref.data.shards import JsonValue, write_json
+from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.errors import UserError
+from lit_pref.evaluation.grading import held_out_problems
+from lit_pref.generation import LocalGenerator
+from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.processors import usable_processors
+from lit_pref.sandbox import level_in_force
+from lit_pref.synthesis import (
+    Decontaminated,
+    ExecutionPairs,
+    PairStrategy,
+    SampleSettings,
+    SamplingJob,
+    decontaminate,
+    execution_pairs,
+    kept_samples,
+)
+from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
+from lit_pref.tasks import CodeTask
+from lit_pref.types import Generator, Problem, Sampling, Split, Task
+
+_DESCRIPTION = (
+    "Sample a policy on problems, run its programs against their tests, and make pairs of what passed and what failed. "
+    "The same command goes on where it was interrupted. The arguments of a class: --generator.help OpenAIGenerator."
+)
+_DEFAULT_POLICY = "embedded:coder"
+# Classes are found by their bare name once they are imported.
+NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
+
+
+def synthesize(
+    output: Path,
+    task: Task | None = None,
+    policy: str | None = None,
+    generator: Generator | None = None,
+    split: Split = "train",
+    problems: int = 2000,
+    samples: int = 8,
+    sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
+    strategy: PairStrategy = "random",
+    pairs_per_problem: int = 1,
+    decontaminate_against: list[Task] | None = None,
+    seed: int = 0,
+) -> None:
+    """Make execution-labelled preference pairs, after arXiv 2410.18585.
+
+    Args:
+        output: the folder to make, or to go on with.
+        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, or a class of your own.
+        policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model folder
+            or a hub id.
+        generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
+        split: of the task; never train on the one that you will measure.
+        problems: how many to sample, before decontamination.
+        samples: completions a problem; the default is ours.
+        sampling: how they are drawn; the default is ours.
+        strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
+            the fewest cases before its first wrong one.
+        pairs_per_problem: at most; further ones take other completions where there are any.
+        decontaminate_against: benchmarks, as in [HumanEval]: problems that share 10 words in a row with a prompt or a
+            solution of their test split are dropped first, counted by benchmark.
+        seed: draws problems, samples and pairs.
+    """
+    _check(policy, generator, samples, problems, pairs_per_problem)
+    task = task if task is not None else CodeTask()
+    benchmarks = _texts_of(decontaminate_against or [])
+    clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
+    if not clean.problems:
+        raise UserError(f"no problem is left of {problems} after decontamination: {clean.counts}")
+    opened = _opened(policy, generator)
+    draw = SampleSettings(samples, sampling, seed)
+    job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
+    graded = kept_samples(output / "samples", job, f"{len(clean.problems):,} {split} problems x {samples}")
+    made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
+    settings: dict[str, JsonValue] = {
+        **job.provenance(),
+        "split": split,
+        "strategy": strategy,
+        "pairs_per_problem": pairs_per_problem,
+        "decontaminated_against": list(benchmarks),
+    }
+    _write(output, made, clean, settings, opened.vocabulary)
+    get_console().print(_table(f"{task.name}, {split}", made, clean))
+    if not made.pairs:
+        raise UserError(
+            f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
+            "the problems"
+        )
+    print(f"pairs: {output / 'pairs.parquet'}; train on them with --config configs/data/pairs.yaml --data.train")
+
+
+# --- what is sampled --------------------------------------------------------------------------------------------------
+
+
+class _Opened(NamedTuple):
+    """A generator, what tells its policy apart, and fingerprints of its tokenizer where that is known."""
+
+    generator: Generator
+    identity: JsonValue
+    tokenizer: str | None
+    vocabulary: str | None
+
+
+def _opened(policy: str | None, generator: Generator | None) -> _Opened:
+    if generator is not None:
+        return _Opened(generator, _identity(generator), None, None)
+    policy = policy or _DEFAULT_POLICY
+    model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
+    weights = weights_fingerprint(model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    local = LocalGenerator(model, tokenizer, tokenize_prompt)
+    identity: JsonValue = {"policy": policy, "weights": weights}
+    return _Opened(local, identity, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
+
+
+def _identity(generator: Generator) -> JsonValue:
+    """A generator's class and the fields that decide what it writes, which are those that compare; never a key."""
+    if not is_dataclass(generator):
+        raise UserError(
+            f"--generator: {type(generator).__name__} must be a dataclass: its fields say what its samples depend on, "
+            "so that a later run knows whether it can go on with them"
+        )
+    compared = {each.name: getattr(generator, each.name) for each in fields(generator) if each.compare}
+    return {"generator": type(generator).__qualname__, **compared}
+
+
+def _problems(task: Task, split: Split, count: int, seed: int) -> list[Problem]:
+    try:
+        return task.problems(split, count, seed)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"--problems: {error}") from error
+
+
+def _texts_of(benchmarks: Sequence[Task]) -> dict[str, list[Problem]]:
+    """Each benchmark's test split; 1,000 problems of a task without end."""
+    found: dict[str, list[Problem]] = {}
+    for task in benchmarks:
+        found.setdefault(task.name, []).extend(held_out_problems(task, "test", None, seed=0))
+    return found
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def _write(
+    output: Path, made: ExecutionPairs, clean: Decontaminated, settings: dict[str, JsonValue], vocabulary: str | None
+) -> None:
+    """The summary last: where it stands, all of its run stands."""
+    file = output / "summary.json"
+    # A run that finds all samples opens no sandbox: they were run in the one of the run before.
+    level = level_in_force() or (json.loads(file.read_text())["sandbox"] if file.exists() else None)
+    file.unlink(missing_ok=True)
+    write_pairs(output / "pairs.parquet", made.pairs, vocabulary)
+    if settings["decontaminated_against"]:
+        write_json(output / "decontaminated.json", [overlap._asdict() for overlap in clean.overlaps])
+    git = git_state()
+    summary: dict[str, JsonValue] = {
+        "counts": made.counts,
+        "decontaminated": clean.counts,
+        "provenance": settings,
+        "sandbox": level,
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+        "versions": versions(),
+    }
+    write_json(file, summary)
+
+
+def _table(title: str, made: ExecutionPairs, clean: Decontaminated) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("")
+    table.add_column("count", justify="right")
+    for name, count in clean.counts.items():
+        table.add_row(f"problems dropped, shared with {name}", f"{count:,}")
+    for name, count in made.counts.items():
+        table.add_row(name, f"{count:,}")
+    return table
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def _check(
+    policy: str | None, generator: Generator | None, samples: int, problems: int, pairs_per_problem: int
+) -> None:
+    if policy is not None and generator is not None:
+        raise UserError("give --policy or --generator, not both")
+    if samples < 2:
+        raise UserError(f"--samples: must be >= 2 to hold a passing and a failing one, got {samples}")
+    if problems < 1:
+        raise UserError(f"--problems: must be >= 1, got {problems}")
+    if pairs_per_problem < 1:
+        raise UserError(f"--pairs_per_problem: must be >= 1, got {pairs_per_problem}")
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UserError(readable(str(message), NAMED))
+
+
+def run_synthesize(arguments: list[str]) -> None:
+    torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
+    parser = _Parser(prog="lit-pref synthesize", description=_DESCRIPTION)
+    parser.add_argument("--config", action="config", help="A YAML file of these options; a later one or option wins.")
+    parser.add_function_arguments(synthesize)
+    parsed = parser.parse_args(arguments)
+    try:
+        ready = parser.instantiate(parsed)
+    except (ValueError, TypeError) as error:
+        raise UserError(readable(str(error), NAMED)) from error
+    ready.pop("config", None)
+    synthesize(**ready)
