@@ -1,0 +1,153 @@
+"""Which checks grade anything: the reference passes them, and enough of its mutants fail.
+
+Asserts that the reference fails are wrong and dropped. A mutant that fails is "killed"; to hang or to use up a limit is
+to fail. Mutants are made of what the entry point reaches (`lit_pref.syntax.mutants`).
+Not covered: references that answer at random.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from lit_pref.syntax import MUTANT_KINDS, MutantKind, mutants
+from lit_pref.syntax.assertions import Assertion, joined
+from lit_pref.syntax.python import parses
+from lit_pref.types import Check, Outcome, Problem, Program, Sandbox, Verdict
+
+CheckFate = Literal["kept", "no code", "reference failed", "no mutants", "too weak", "harness"]
+"""What becomes of a problem.
+
+no code: no assert on the entry point was written, or none could be recorded.
+reference failed: it fails every assert, or all of them together.
+no mutants: the reference has nothing to change.
+too weak: too few mutants are killed.
+harness: nothing could be run; the fault is the asserts' or ours.
+"""
+
+
+@dataclass(frozen=True)
+class KillFilter:
+    """When a check is strong enough.
+
+    Args:
+        min_kill_rate: share of the mutants that must be killed. Below 1, since a mutant may behave as the reference
+            does, and which do cannot be decided: 40% of those that Gruen, Schuler and Zeller (2009) looked at.
+        max_mutants: of a problem, spread evenly over its source.
+        kinds: of mutants.
+    """
+
+    min_kill_rate: float = 0.5
+    max_mutants: int = 50
+    kinds: tuple[MutantKind, ...] = MUTANT_KINDS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_kill_rate <= 1:
+            raise ValueError(f"min_kill_rate must be in [0, 1], got {self.min_kill_rate}")
+        if self.max_mutants < 1:
+            raise ValueError(f"max_mutants must be >= 1, got {self.max_mutants}")
+
+
+class Draft(NamedTuple):
+    """A problem, its reference as a program ("" if it holds none), and asserts to make a check of."""
+
+    problem: Problem
+    source: str
+    asserts: list[Assertion]
+
+
+class CheckReport(NamedTuple):
+    """What became of one problem.
+
+    check: of the asserts that the reference passes; also one that is too weak; None where there is none.
+    dropped: asserts that the reference fails, or that cannot be run.
+    killed, mutants: of those that ran.
+    """
+
+    problem_id: str
+    fate: CheckFate
+    check: Check | None = None
+    asserts: int = 0
+    dropped: int = 0
+    killed: int = 0
+    mutants: int = 0
+
+    @property
+    def kill_rate(self) -> float | None:
+        return self.killed / self.mutants if self.mutants else None
+
+
+def filter_checks(drafts: Sequence[Draft], sandbox: Sandbox, rule: KillFilter) -> list[CheckReport]:
+    """One report a draft, in order.
+
+    The sandbox is used twice: for each assert on the reference, then for what passed, on the reference and its mutants.
+    """
+    tried = [draft.asserts if draft.source else [] for draft in drafts]
+    programs = [
+        Program(draft.source, check=_check(draft, [part]))
+        for draft, parts in zip(drafts, tried, strict=True)
+        for part in parts
+    ]
+    results = iter(sandbox.run(programs))
+    of_asserts = [[next(results) for _ in parts] for parts in tried]
+    checks = [
+        _check(draft, [part for part, verdict in zip(parts, verdicts, strict=True) if verdict.passed])
+        for draft, parts, verdicts in zip(drafts, tried, of_asserts, strict=True)
+    ]
+    sources = [
+        [draft.source, *_mutated(draft.source, rule)] if check.code else []
+        for draft, check in zip(drafts, checks, strict=True)
+    ]
+    programs = [Program(text, check=check) for check, texts in zip(checks, sources, strict=True) for text in texts]
+    results = iter(sandbox.run(programs))
+    of_sources = [[next(results) for _ in texts] for texts in sources]
+    return [_report(*row, rule) for row in zip(drafts, checks, of_asserts, of_sources, strict=True)]
+
+
+def summarize(reports: Sequence[CheckReport]) -> dict[str, int | float | None]:
+    """Problems by fate, asserts kept and dropped, and the kill rate over all mutants that ran."""
+    fates = Counter(report.fate for report in reports)
+    total = sum(report.mutants for report in reports)
+    return {
+        **{fate: fates[fate] for fate in get_args(CheckFate)},
+        "asserts": sum(report.asserts for report in reports),
+        "dropped asserts": sum(report.dropped for report in reports),
+        "kill rate": sum(report.killed for report in reports) / total if total else None,
+    }
+
+
+def _check(draft: Draft, parts: list[Assertion]) -> Check:
+    return Check(joined(parts), entry_points=(draft.problem.entry_point,))
+
+
+def _mutated(source: str, rule: KillFilter) -> list[str]:
+    made = mutants(source, rule.kinds) if parses(source) else []
+    count = min(len(made), rule.max_mutants)
+    return [made[index * len(made) // count].source for index in range(count)]
+
+
+def _report(
+    draft: Draft, check: Check, of_asserts: list[Verdict], of_sources: list[Verdict], rule: KillFilter
+) -> CheckReport:
+    """of_sources: of the whole check on the reference and its mutants; none where no assert passed."""
+    asserts = sum(verdict.passed for verdict in of_asserts)
+    ran = [verdict for verdict in of_sources[1:] if verdict.outcome is not Outcome.HARNESS_ERROR]
+    killed = sum(not verdict.passed for verdict in ran)
+    fate = _fate(draft, of_asserts, of_sources, killed / len(ran) if ran else None, rule)
+    dropped = len(of_asserts) - asserts
+    return CheckReport(draft.problem.id, fate, check if check.code else None, asserts, dropped, killed, len(ran))
+
+
+def _fate(
+    draft: Draft, of_asserts: list[Verdict], of_sources: list[Verdict], rate: float | None, rule: KillFilter
+) -> CheckFate:
+    if not draft.asserts:
+        return "no code"
+    deciding = of_sources[:1] or of_asserts
+    if deciding and all(verdict.outcome is Outcome.HARNESS_ERROR for verdict in deciding):
+        return "harness"
+    if not of_sources or not of_sources[0].passed:
+        return "reference failed"
+    if rate is None:
+        return "harness" if of_sources[1:] else "no mutants"
+    return "too weak" if rate < rule.min_kill_rate else "kept"
