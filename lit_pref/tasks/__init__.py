@@ -1,5 +1,7 @@
 """Problems that know how to grade a completion."""
 
 from lit_pref.tasks.code import CodeTask
+from lit_pref.tasks.human_eval import HumanEval, HumanEvalPlus
+from lit_pref.tasks.mbpp import MBPP, MBPPPlus
 
-__all__ = ["CodeTask"]
+__all__ = ["MBPP", "CodeTask", "HumanEval", "HumanEvalPlus", "MBPPPlus"]

@@ -1,0 +1,175 @@
+"""Benchmarks of functions to write: rows to problems, answers to programs, programs to verdicts of their tests.
+
+An answer becomes a program as EvalPlus (arXiv 2305.01210) has it: the code is taken out of the text, and of the code
+what the function needs. Tests run outside the program's process. Not covered: problems whose answer is a whole
+program (input and output), other languages than Python.
+"""
+
+import random
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+from lit_pref.data.rows import Row, RowError
+from lit_pref.errors import UserError
+from lit_pref.sandbox import default_sandbox
+from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
+from lit_pref.types import Demonstration, Outcome, Problem, Program, Sandbox, Split, Task, Text, Verdict
+
+Style = Literal["completion", "chat"]
+"""How a problem is put: the benchmark's own prompt, to be continued as text; or a user's turn with it, in our words."""
+
+_FENCE, _FENCE_END = "```python\n", "\n```"
+
+
+class _CodeBenchmark(Task):
+    """Problems from a file or the hub, the same ones for every seed; a smaller number is drawn from all."""
+
+    splits: ClassVar[tuple[Split, ...]] = ("test",)
+
+    def __init__(self, style: Style, extract: bool, sandbox: Sandbox | None) -> None:
+        if style not in ("completion", "chat"):
+            raise ValueError(f'style must be "completion" or "chat", got {style!r}')
+        self.style, self.extract, self._sandbox = style, extract, sandbox
+
+    @abstractmethod
+    def _rows(self, split: Split) -> Iterable[Row]:
+        """The split's rows as they were published."""
+
+    @abstractmethod
+    def _problem(self, row: Row) -> Problem:
+        """Raises RowError, which names the row, where it lacks what a problem needs."""
+
+    def size(self, split: Split) -> int:
+        """How many problems a split has."""
+        return len(self._all(split))
+
+    def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
+        """`count` problems of a split in the order of the file; the seed decides which, where not all are asked for."""
+        every = self._all(split)
+        if not 0 <= count <= len(every):
+            raise UserError(f"split {split!r} of {self.name} has {len(every)} problems, {count} asked for")
+        chosen = random.Random(f"{self.name}:{split}:{seed}").sample(range(len(every)), count)
+        return [every[index] for index in sorted(chosen)]
+
+    def demonstrations(self, split: Split, count: int, seed: int) -> list[Demonstration]:
+        """The problems of the same arguments with their references, as an assistant's turn where they are a user's."""
+        return [
+            Demonstration(
+                problem.prompt,
+                problem.reference
+                if isinstance(problem.prompt, str)
+                else ({"role": "assistant", "content": problem.reference},),
+            )
+            for problem in self.problems(split, count, seed)
+        ]
+
+    def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
+        """NO_CODE for a completion that holds no program; nothing is run for it."""
+        if len(problems) != len(completions):
+            raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
+        graded = [self._program(*pair) for pair in zip(problems, completions, strict=True)]
+        programs = [each for each in graded if isinstance(each, Program)]
+        ran = iter((self._sandbox or default_sandbox()).run(programs)) if programs else iter(())
+        return [next(ran) if isinstance(each, Program) else each for each in graded]
+
+    def _program(self, problem: Problem, completion: str) -> Program | Verdict:
+        if not self.extract:
+            prompt = problem.prompt if isinstance(problem.prompt, str) else ""
+            return Program(prompt + completion, check=problem.check)
+        try:
+            code = extract_code(completion, problem.entry_point, shown_source(problem.prompt)).code
+        except NoCodeError as error:
+            return Verdict(Outcome.NO_CODE, detail=str(error))
+        names = problem.check.entry_points if problem.check else ()
+        # Tests of several names, as of a function and its argument's class, need more than the function reaches.
+        return Program(sanitize(code, problem.entry_point) if len(names) == 1 else code, check=problem.check)
+
+    def _all(self, split: Split) -> list[Problem]:
+        if split not in self.splits:
+            raise UserError(f"{self.name} has no split {split!r}: expected one of {', '.join(self.splits)}")
+        found: dict[str, Problem] = {}
+        for row in self._rows(split):
+            problem = self._problem(row)
+            if problem.id in found:
+                raise RowError("duplicate", f"{row.location}: task_id {problem.id!r} stands in an earlier row too")
+            found[problem.id] = problem
+        if not found:
+            raise UserError(f"the rows of {self.name} hold no problem of split {split!r}")
+        return list(found.values())
+
+
+def user_turn(request: str, source: str = "") -> Text:
+    """A conversation of one turn: a request, and the source that it is about in a fence."""
+    shown = f"\n\n{fenced(source)}" if source else ""
+    return ({"role": "user", "content": request + shown},)
+
+
+def shown_source(prompt: Text) -> str:
+    """The source that a prompt shows: all of a text, of a conversation what `user_turn` has fenced."""
+    if isinstance(prompt, str):
+        return prompt
+    _, _, shown = prompt[-1]["content"].partition(_FENCE)
+    return shown.removesuffix(_FENCE_END)
+
+
+def fenced(source: str) -> str:
+    """Source as a chat model answers with it."""
+    return f"{_FENCE}{source.strip()}{_FENCE_END}"
+
+
+# --- what stands in a row ---------------------------------------------------------------------------------------------
+
+
+def text_in(row: Row, *keys: str) -> str:
+    """The text under the first of the keys that the row has; Raises RowError where there is none."""
+    key = _key(row, keys)
+    value = row.values[key]
+    if not isinstance(value, str):
+        raise RowError("not a string", f"{row.location}: expected text under {_found(key, value)}")
+    return value
+
+
+def texts_in(row: Row, key: str) -> list[str]:
+    """The list of texts under a key; Raises RowError where there is none."""
+    value = row.values[_key(row, (key,))]
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise RowError("not a list of strings", f"{row.location}: expected a list of texts under {_found(key, value)}")
+    return value
+
+
+def lists_in(row: Row, key: str) -> list[list[object]]:
+    """The list of argument lists under a key; Raises RowError where there is none."""
+    value = row.values[_key(row, (key,))]
+    if not isinstance(value, list) or not all(isinstance(each, list) for each in value):
+        raise RowError("not lists", f"{row.location}: expected a list of argument lists under {_found(key, value)}")
+    return value
+
+
+def number_in(row: Row, key: str) -> float:
+    """The number under a key; Raises RowError where there is none."""
+    value = row.values[_key(row, (key,))]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RowError("not a number", f"{row.location}: expected a number under {_found(key, value)}")
+    return value
+
+
+def identifier_in(row: Row, key: str) -> str:
+    """The text or whole number under a key, as text; Raises RowError where there is none."""
+    value = row.values[_key(row, (key,))]
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise RowError("no identifier", f"{row.location}: expected a name or number under {_found(key, value)}")
+    return str(value)
+
+
+def _key(row: Row, keys: Sequence[str]) -> str:
+    for key in keys:
+        if key in row.values:
+            return key
+    there = ", ".join(row.values) or "none"
+    names = " or ".join(f'"{key}"' for key in keys)
+    raise RowError("missing key", f"{row.location}: expected the key {names}, there stand: {there}")
+
+
+def _found(key: str, value: object) -> str:
+    return f'"{key}", got {type(value).__name__} {str(value)[:40]!r}'

@@ -1,0 +1,149 @@
+"""MBPP (arXiv 2108.07732), its sanitized subset, and MBPP+ (EvalPlus, arXiv 2305.01210): a task in a sentence, asserts.
+
+The prompt as a completion is a docstring of the description and one of the tests, after InCoder (arXiv 2204.05999), as
+bigcode-evaluation-harness and EvalPlus have it; the paper's own showed all tests and three solved examples. Splits go
+by number as its authors divided them. Not covered: `challenge_test_list`, few-shot prompts.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
+
+from lit_pref.data.rows import Row, RowError
+from lit_pref.data.sources import read_rows
+from lit_pref.tasks.evalplus import differential_check, hub_inputs, mbpp_arguments
+from lit_pref.tasks.graded_code import (
+    Style,
+    _CodeBenchmark,
+    fenced,
+    identifier_in,
+    lists_in,
+    number_in,
+    text_in,
+    texts_in,
+    user_turn,
+)
+from lit_pref.types import Check, Problem, Sandbox, Split, Text
+
+_NUMBERS: dict[Split, range] = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511)}
+_REQUEST = (
+    "Write a Python function for the task below, such that the test under it passes. Answer with a single code block "
+    "that holds the function, together with every import and helper that it needs.\n\n"
+)
+
+
+class MBPP(_CodeBenchmark):
+    """Mostly Basic Python Problems, all 974 or the 427 sanitized ones, graded by their asserts.
+
+    Args:
+        source: a file (JSON Lines, also as .gz, JSON, Parquet), a folder, or a hub id, of rows with task_id, text
+            or prompt, code and test_list, and where they have them test_setup_code and test_imports. The hub's
+            sanitized subset is google-research-datasets/mbpp:sanitized. Numbers 11 to 510 are test, 511 to 600
+            validation, 601 to 974 train, and 1 to 10, which the paper prompts with, are in none.
+        style: completion gives a docstring to be continued by the function, chat a user's turn that asks for it.
+        extract: take the code out of the completion and drop what the function does not need; false runs the
+            completion as it is.
+        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+    """
+
+    name = "mbpp"
+    splits: ClassVar[tuple[Split, ...]] = ("train", "validation", "test")
+
+    def __init__(
+        self,
+        source: str = "google-research-datasets/mbpp:full",
+        style: Style = "completion",
+        extract: bool = True,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        super().__init__(style, extract, sandbox)
+        self.source = source
+
+    def _rows(self, split: Split) -> Iterator[Row]:
+        return (row for row in read_rows(self.source, split) if _number(row) in _NUMBERS[split])
+
+    def _problem(self, row: Row) -> Problem:
+        tests, code = texts_in(row, "test_list"), text_in(row, "code")
+        names = _tested_names(row, tests, code)
+        setup = text_in(row, "test_setup_code") if row.values.get("test_setup_code") else ""
+        imports = texts_in(row, "test_imports") if row.values.get("test_imports") else []
+        # The set-up may use the program's own classes, so it is no context.
+        check = Check("\n".join([setup, *tests]), "\n".join(imports), names)
+        prompt = _prompt(self.style, f"{text_in(row, 'text', 'prompt').strip()}\n{tests[0]}")
+        reference = code if self.style == "completion" else fenced(code)
+        return Problem(identifier_in(row, "task_id"), prompt, reference, check=check, entry_point=names[0])
+
+
+class MBPPPlus(_CodeBenchmark):
+    """Problems of the sanitized MBPP with about 35 times the inputs, compared with the reference's results as EvalPlus
+    compares; all are the test split, also those whose numbers MBPP gives to others.
+
+    Args:
+        source: as of MBPP, in either format of EvalPlus: that of its releases, MbppPlus.jsonl.gz (task_id, prompt,
+            entry_point, canonical_solution, base_input, plus_input, atol), or that of the hub (task_id, prompt, code,
+            test_list, test). Of the hub's tests the inputs and the tolerance are taken.
+        style: as of MBPP.
+        extract: as of MBPP.
+        sandbox: as of MBPP; its many inputs want more time than the default's 2 seconds, as in
+            {class_path: BubblewrapSandbox, init_args: {timeout: 10, cpu_seconds: 10}}.
+    """
+
+    name = "mbpp_plus"
+
+    def __init__(
+        self,
+        source: str = "evalplus/mbppplus",
+        style: Style = "completion",
+        extract: bool = True,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        super().__init__(style, extract, sandbox)
+        self.source = source
+
+    def _rows(self, split: Split) -> Iterable[Row]:
+        return read_rows(self.source, split)
+
+    def _problem(self, row: Row) -> Problem:
+        number = _number(row)
+        if "plus_input" in row.values:
+            code, name = text_in(row, "canonical_solution"), text_in(row, "entry_point")
+            given = lists_in(row, "base_input") + lists_in(row, "plus_input")
+            inputs, atol = repr(mbpp_arguments(number, given)), number_in(row, "atol")
+            told = text_in(row, "prompt").strip().strip("\"'").strip()  # a docstring, with one test in it
+        else:
+            code, tests = text_in(row, "code"), texts_in(row, "test_list")
+            name = _tested_names(row, tests, code)[0]
+            inputs, atol = hub_inputs(row)
+            told = f"{text_in(row, 'prompt').strip()}\n{tests[0]}"
+        check = differential_check(code, name, inputs, atol)
+        reference = code if self.style == "completion" else fenced(code)
+        return Problem(f"Mbpp/{number}", _prompt(self.style, told), reference, check=check, entry_point=name)
+
+
+def _prompt(style: Style, told: str) -> Text:
+    return f'"""\n{told}\n"""\n' if style == "completion" else user_turn(_REQUEST + told)
+
+
+def _number(row: Row) -> int:
+    written = identifier_in(row, "task_id")
+    digits = written.rpartition("/")[2]
+    if not digits.isdecimal():
+        raise RowError("no number", f'{row.location}: expected a number under "task_id", got {written!r}')
+    return int(digits)
+
+
+def _tested_names(row: Row, tests: Sequence[str], code: str) -> tuple[str, ...]:
+    """The names that tests use and the reference defines, the first called one in front.
+
+    Raises RowError where there is none, and for tests or code that are no Python.
+    """
+    try:
+        used = [node for test in tests for node in ast.walk(ast.parse(test))]
+        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    except (SyntaxError, ValueError) as error:
+        raise RowError("no Python", f'{row.location}: "test_list" or "code" is no Python: {error}') from error
+    called = [node.func for node in used if isinstance(node, ast.Call)]
+    names = [node.id for node in [*called, *used] if isinstance(node, ast.Name) and node.id in defined]
+    if not names:
+        raise RowError("no function", f'{row.location}: no test in "test_list" calls a function that "code" defines')
+    return tuple(dict.fromkeys(names))
