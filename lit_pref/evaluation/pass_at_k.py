@@ -2,7 +2,8 @@
 
 Greedy pass@1 by default. The estimator is that of the HumanEval paper (arXiv 2107.03374, equation 1).
 What weights have once been measured to solve is kept in the cache folder, so that every run from the same start policy
-measures it once. Not covered: extracting code from chat answers; the task grades what follows the prompt.
+measures it once. Samples that were cut at the length limit or hold no code are not passed, and a line counts them.
+Not covered: other stops than the model's own end; samples from elsewhere (`lit-pref evaluate`).
 """
 
 import inspect
@@ -21,23 +22,27 @@ from lit_pref.data.encoding import tokenizer_identity
 from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
+from lit_pref.evaluation.grading import Counts, check_harness, counts, grade, held_out_problems
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import weights_fingerprint
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task
 
 # These say something of the program alone; that time or memory ran out may be the machine's fault.
-_LASTING = {Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.SYNTAX_ERROR, Outcome.OUTPUT_LIMIT}
+_LASTING = {
+    Outcome.PASSED,
+    Outcome.FAILED,
+    Outcome.ERROR,
+    Outcome.SYNTAX_ERROR,
+    Outcome.OUTPUT_LIMIT,
+    Outcome.NO_CODE,
+}
 _PACKAGE = Path(__file__).parents[1]
 
 
-class HarnessError(RuntimeError):
-    """Grading itself failed: the figures would blame the model for it."""
-
-
 class _Measured(NamedTuple):
-    """How many samples of each problem passed, [problems], and whether they always would."""
+    """What became of each problem's samples, and whether it always would."""
 
-    passed: Tensor
+    counts: Counts
     lasting: bool
 
 
@@ -47,7 +52,8 @@ class PassAtK(Evaluation):
     Args:
         task: problems and their grading.
         split: test holds out compositions; validation is for choosing settings.
-        problems: how many; the same for every run, so that runs compare.
+        problems: how many; the same for every run, so that runs compare. null is all of a benchmark, and 1,000 of a
+            task that can make any number.
         k: the figures `pass@k` to give.
         samples: completions a problem, at least the largest k.
         sampling: how they are drawn; greedy by default.
@@ -55,47 +61,63 @@ class PassAtK(Evaluation):
         batch_size: sequences decoded side by side.
         cache_folder: where what weights solve is kept, by weights, problems, settings and the code that samples and
             grades; None is the user's cache folder.
+        prefix: stands before the figures' names, where a run measures several tasks, as in `human_eval/`.
     """
 
     def __init__(
         self,
         task: Task,
         split: Split = "test",
-        problems: int = 1000,
+        problems: int | None = None,
         k: Sequence[int] = (1,),
         samples: int = 1,
         sampling: Sampling = Sampling(temperature=0.0),  # noqa: B008 - frozen
         seed: int = 0,
         batch_size: int = 512,
         cache_folder: Path | None = None,
+        prefix: str = "",
     ) -> None:
+        if not k or min(k) < 1:
+            raise ValueError(f"k must hold numbers >= 1, got {list(k)}")
         if max(k) > samples:
             raise ValueError(f"pass@{max(k)} needs at least {max(k)} samples a problem, got {samples}")
         self.task, self.split, self.count, self.k = task, split, problems, tuple(k)
         self.samples, self.sampling, self.seed, self.batch_size = samples, sampling, seed, batch_size
-        self.cache = ArrayCache(cache_folder, "pass_at_k")
+        self.cache, self.prefix = ArrayCache(cache_folder, "pass_at_k"), prefix
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
-        problems = self.task.problems(self.split, self.count, self.seed)
+        problems = held_out_problems(self.task, self.split, self.count, self.seed)
         key = self._key(module, problems)
-        passed = None if key is None else self.cache.load(key, (len(problems),))
-        if passed is None:
-            passed, lasting = self._measure(module, problems)
+        kept = None if key is None else self.cache.load(key, (len(Counts._fields), len(problems)))
+        if kept is None:
+            counted, lasting = self._measure(module, problems)
             if key is not None and lasting and module.global_rank == 0:
-                self.cache.save(key, passed)
-        return {f"pass@{k}": pass_at_k(passed, self.samples, k) for k in self.k}
+                self.cache.save(key, torch.stack(counted))
+        else:
+            counted = Counts(*kept)
+        if module.global_rank == 0:
+            self._tell(counted)
+        return {f"{self.prefix}pass@{k}": pass_at_k(counted.passed, self.samples, k) for k in self.k}
 
     def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
         generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.batch_size)
         prompts = [problem.prompt for problem in problems]
         completions = generator.generate(prompts, self.samples, self.sampling, self.seed)
-        flat = [(p, c.text) for p, several in zip(problems, completions, strict=True) for c in several]
-        verdicts = self.task.grade([problem for problem, _ in flat], [text for _, text in flat])
-        broken = [verdict for verdict in verdicts if verdict.outcome is Outcome.HARNESS_ERROR]
-        if broken:
-            raise HarnessError(f"{len(broken)} of {len(verdicts)} gradings failed; the first: {broken[0].detail}")
-        passed = torch.tensor([verdict.passed for verdict in verdicts]).view(len(problems), self.samples).sum(1)
-        return _Measured(passed, all(verdict.outcome in _LASTING for verdict in verdicts))
+        verdicts = grade(self.task, problems, [[each.text for each in several] for several in completions])
+        check_harness(verdicts)
+        counted = counts(verdicts, [[each.finished for each in several] for several in completions])
+        return _Measured(counted, all(verdict.outcome in _LASTING for several in verdicts for verdict in several))
+
+    def _tell(self, counted: Counts) -> None:
+        """A line about samples that are no answers, where there are any."""
+        no_code, truncated = int(counted.no_code.sum()), int(counted.truncated.sum())
+        if no_code or truncated:
+            total = len(counted.passed) * self.samples
+            print(
+                f"{self.task.name}: of {total:,} samples {truncated:,} were cut at {self.sampling.max_new_tokens} "
+                f"tokens and {no_code:,} held no code",
+                flush=True,
+            )
 
     def _key(self, module: LightningModule, problems: Sequence[Problem]) -> list[str] | None:
         """All that the verdicts depend on; None where not all of it can be told."""
@@ -103,7 +125,7 @@ class PassAtK(Evaluation):
         settings = repr(sorted(vars(self.task).items()))
         if tokenizer is None or code is None or " at 0x" in settings:  # a task's part that does not state itself
             return None
-        of_problems = repr([(p.id, p.prompt, p.cases) for p in problems])
+        of_problems = repr([(p.id, p.prompt, p.cases, p.check, p.entry_point) for p in problems])
         drawn = repr((self.samples, self.sampling, self.seed, self.batch_size))
         device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else module.device.type
         machine = f"{device} torch {torch.__version__} python {platform.python_version()}"
@@ -116,7 +138,7 @@ def _code(task: Task) -> str | None:
     digest = blake2b(digest_size=16)
     try:
         files = [Path(inspect.getfile(type(task)))]
-        for folder in ("generation", "sandbox", "tasks"):
+        for folder in ("generation", "sandbox", "syntax", "tasks"):
             files += sorted((_PACKAGE / folder).glob("*.py"))
         for file in files:
             digest.update(file.read_bytes())
@@ -125,7 +147,16 @@ def _code(task: Task) -> str | None:
     return digest.hexdigest()
 
 
-def pass_at_k(passed: Tensor, samples: int, k: int) -> Tensor:
-    """Unbiased pass@k of each problem from how many of its `samples` passed: 1 − C(n − c, k) / C(n, k)."""
-    missed = [1 - math.comb(samples - int(count), k) / math.comb(samples, k) for count in passed.tolist()]
-    return torch.tensor(missed, dtype=torch.float32)
+def pass_at_k(passed: Tensor, samples: int | Tensor, k: int) -> Tensor:
+    """Unbiased pass@k of each problem from how many of its `samples` passed: 1 − C(n − c, k) / C(n, k), [problems].
+
+    samples: n of all problems, or of each. Raises ValueError where one is below k.
+    """
+    totals = torch.as_tensor(samples).expand(len(passed)).tolist()
+    if totals and min(totals) < k:
+        raise ValueError(f"pass@{k} needs at least {k} samples a problem, got {min(totals)}")
+    shares = [
+        1 - math.comb(total - int(count), k) / math.comb(total, k)
+        for total, count in zip(totals, passed.tolist(), strict=True)
+    ]
+    return torch.tensor(shares, dtype=torch.float32)

@@ -9,10 +9,11 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.evaluation import PassAtK, pass_at_k
+from lit_pref.evaluation.grading import HarnessError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Completion, Outcome, Problem, Sampling, Task, Verdict
+from lit_pref.types import Check, Completion, Outcome, Problem, Sampling, Task, Verdict
 
 
 @pytest.mark.parametrize("samples", [1, 4, 7])
@@ -23,6 +24,19 @@ def test_the_estimator_is_the_mean_over_all_subsets(samples):
             subsets = list(combinations(outcomes, k))
             expected = sum(any(subset) for subset in subsets) / len(subsets)
             assert pass_at_k(torch.tensor([passed]), samples, k).item() == pytest.approx(expected)
+
+
+def test_problems_with_different_numbers_of_samples():
+    # 1 of 2 and 1 of 4: pass@2 is 1 - C(1,2)/C(2,2) = 1 and 1 - C(3,2)/C(4,2) = 1/2
+    torch.testing.assert_close(pass_at_k(torch.tensor([1, 1]), torch.tensor([2, 4]), 2), torch.tensor([1.0, 0.5]))
+    with pytest.raises(ValueError, match="pass@3 needs at least 3 samples a problem, got 2"):
+        pass_at_k(torch.tensor([1, 1]), torch.tensor([2, 4]), 3)
+
+
+@pytest.mark.parametrize("k", [[], [0], [1, -1]])
+def test_a_k_that_is_none(k):
+    with pytest.raises(ValueError, match="k must hold numbers >= 1"):
+        PassAtK(CodeTask(), k=k)
 
 
 def test_k_needs_as_many_samples():
@@ -146,6 +160,47 @@ class Own(Task):
     def grade(self, problems, completions):
         return [Verdict(Outcome.PASSED if text == "{passes}" else Outcome.FAILED) for text in completions]
 """
+
+
+def test_problems_that_are_checked_otherwise_are_measured(tmp_path, sampled, monkeypatch):
+    evaluation(tmp_path)(Policy())
+    checked = [Problem(f"{i}", f"test 0 {i}", "", check=Check("assert f() == 1")) for i in range(6)]
+    monkeypatch.setattr(Even, "problems", lambda *_: checked)
+    evaluation(tmp_path)(Policy())
+    assert len(sampled) == 2
+
+
+def test_a_prefix_keeps_the_figures_of_two_tasks_apart(tmp_path, sampled):
+    assert evaluation(tmp_path, prefix="even/")(Policy()).keys() == {"even/pass@1", "even/pass@2"}
+
+
+class Silent(Even):
+    """Of three samples the second holds no code."""
+
+    name = "silent"
+
+    def grade(self, problems, completions):
+        return [Verdict(Outcome.NO_CODE if text == "1" else Outcome.PASSED) for text in completions]
+
+
+def test_samples_that_are_no_answers_are_told_apart_also_when_they_are_found_again(tmp_path, monkeypatch, capsys):
+    def generate(self, prompts, samples, sampling, seed):
+        return [[Completion(str(i), (1,), (0.0,), finished=i > 0) for i in range(samples)] for _ in prompts]
+
+    monkeypatch.setattr(LocalGenerator, "generate", generate)
+    line = "silent: of 18 samples 6 were cut at 128 tokens and 6 held no code\n"
+    for _ in range(2):
+        figures = evaluation(tmp_path, Silent())(Policy())
+        assert capsys.readouterr().out == line
+        torch.testing.assert_close(figures["pass@1"], torch.full((6,), 2 / 3))
+    evaluation(tmp_path, Even())(Policy())
+    assert capsys.readouterr().out == "even: of 18 samples 6 were cut at 128 tokens and 0 held no code\n"
+
+
+def test_a_failure_of_the_harness_stops_the_run(tmp_path, sampled):
+    with pytest.raises(HarnessError, match="6 of 18 gradings failed"):
+        evaluation(tmp_path, Even(Outcome.HARNESS_ERROR))(Policy())
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 @pytest.mark.parametrize("worst", [Outcome.TIMEOUT, Outcome.MEMORY, Outcome.KILLED])

@@ -1,0 +1,68 @@
+"""Completions of held-out problems to verdicts, and what of them is no answer: truncated, without code, our own fault.
+
+A completion that was cut or that holds no code counts as not passed, as anywhere else, and is counted apart, since it
+is mended apart: by more tokens, another prompt. A failure of the harness is never the model's: it has no figure.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lit_pref.types import Outcome, Problem, Split, Task, Verdict
+
+_ENDLESS_PROBLEMS = 1000  # of a task that can make any number: an interval of ±3 points
+
+
+@runtime_checkable
+class Finite(Protocol):
+    """A task with a fixed number of problems."""
+
+    def size(self, split: Split) -> int: ...
+
+
+class HarnessError(RuntimeError):
+    """Grading itself failed: the figures would blame the model for it."""
+
+
+class Counts(NamedTuple):
+    """Of each problem's samples: how many passed, held no code, were truncated; each [problems]."""
+
+    passed: Tensor
+    no_code: Tensor
+    truncated: Tensor
+
+
+def held_out_problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
+    """`count` problems; None is all of a benchmark, and 1,000 of a task without end."""
+    if count is None:
+        count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
+    return task.problems(split, count, seed)
+
+
+def grade(task: Task, problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> list[list[Verdict]]:
+    """A verdict for each text of each problem; equal texts of one problem are run once."""
+    distinct = {(row, text): None for row, several in enumerate(texts) for text in several}
+    verdicts = task.grade([problems[row] for row, _ in distinct], [text for _, text in distinct])
+    found = dict(zip(distinct, verdicts, strict=True))
+    return [[found[row, text] for text in several] for row, several in enumerate(texts)]
+
+
+def check_harness(verdicts: Sequence[Sequence[Verdict]]) -> None:
+    """Raise HarnessError where a grading failed."""
+    broken = [verdict for several in verdicts for verdict in several if verdict.outcome is Outcome.HARNESS_ERROR]
+    if broken:
+        total = sum(map(len, verdicts))
+        raise HarnessError(f"{len(broken)} of {total} gradings failed; the first: {broken[0].detail}")
+
+
+def counts(verdicts: Sequence[Sequence[Verdict]], finished: Sequence[Sequence[bool]]) -> Counts:
+    """Counts of each problem; `finished` tells of each of its samples whether it came to an end."""
+    outcomes = [Counter(verdict.outcome for verdict in several) for several in verdicts]
+    return Counts(
+        torch.tensor([each[Outcome.PASSED] for each in outcomes]),
+        torch.tensor([each[Outcome.NO_CODE] for each in outcomes]),
+        torch.tensor([sum(not ended for ended in several) for several in finished]),
+    )

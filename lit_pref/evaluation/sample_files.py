@@ -1,0 +1,78 @@
+"""Samples of a task's problems as JSON Lines, in the format of HumanEval's own harness: task_id and completion.
+
+EvalPlus' `solution`, a whole program, is read as well. What is written also says whether a sample came to its end, how
+its grading ended and why. Not covered: EvalPlus' folders of files.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_pref.data.rows import Row, RowError
+from lit_pref.data.shards import replacing
+from lit_pref.data.sources import read_rows
+from lit_pref.errors import UserError
+from lit_pref.types import Completion, Problem, Verdict
+
+
+class Samples(NamedTuple):
+    """Completions of each problem, and whether it is known of each if it came to its end."""
+
+    completions: list[list[Completion]]
+    ends_known: bool
+
+
+def read_samples(path: Path, problems: Sequence[Problem]) -> Samples:
+    """The samples of each problem, in the order of the file, without tokens.
+
+    Raises UserError for a row that is no sample or of no such problem, and where a problem has none.
+    """
+    found: dict[str, list[Completion]] = {problem.id: [] for problem in problems}
+    ends_known = True
+    for row in read_rows(path):
+        name = str(_value(row, "task_id"))
+        if name not in found:
+            known = f"one of {len(problems)}, such as {problems[0].id!r}"
+            raise RowError("no problem", f"{row.location}: there is no problem {name!r}: expected {known}")
+        text = _value(row, "completion", "solution")
+        if not isinstance(text, str):
+            got = f"{type(text).__name__} {str(text)[:40]!r}"
+            raise RowError("not a string", f"{row.location}: expected a completion's text, got {got}")
+        finished = row.values.get("finished")
+        ends_known = ends_known and isinstance(finished, bool)
+        found[name].append(Completion(text, (), (), finished is not False))
+    missing = [name for name, completions in found.items() if not completions]
+    if missing:
+        raise UserError(
+            f"{path}: holds no sample of {len(missing)} of {len(found)} problems, the first {missing[0]!r}: expected "
+            "at least one of each"
+        )
+    return Samples(list(found.values()), ends_known)
+
+
+def write_samples(
+    path: Path,
+    problems: Sequence[Problem],
+    samples: Samples,
+    verdicts: Sequence[Sequence[Verdict]] | None = None,
+) -> None:
+    """Write a row for each sample, whole or not at all; without verdicts where they are still to come."""
+    with replacing(path) as stream:
+        for place, (problem, completions) in enumerate(zip(problems, samples.completions, strict=True)):
+            for number, completion in enumerate(completions):
+                row: dict[str, object] = {"task_id": problem.id, "completion": completion.text}
+                if samples.ends_known:
+                    row["finished"] = completion.finished
+                if verdicts is not None:
+                    verdict = verdicts[place][number]
+                    row |= {"outcome": verdict.outcome.value, "detail": verdict.detail}
+                stream.write(json.dumps(row).encode() + b"\n")
+
+
+def _value(row: Row, *keys: str) -> object:
+    for key in keys:
+        if key in row.values:
+            return row.values[key]
+    names, there = " or ".join(f'"{key}"' for key in keys), ", ".join(row.values) or "none"
+    raise RowError("missing key", f"{row.location}: expected the key {names}, there stand: {there}")
