@@ -8,10 +8,11 @@ Not covered: entry points that are methods; see also the limits of `blocks.py` a
 """
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from lit_pref.syntax.blocks import Fence, FencedText, Piece, fenced_text, pieces
+from lit_pref.syntax.blocks import CODE_START, Fence, FencedText, Piece, fenced_text, pieces
 from lit_pref.syntax.continuation import OpenFunction, broken_continuation, continued, open_function
 from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, missing, parses, reach, statements
@@ -89,8 +90,8 @@ def _extracted(fenced: FencedText, wanted: _Wanted) -> Extraction | None:
         return made
     usable = [fence for fence in fenced.fences if fence.python or _defines(fence.code, wanted.name)]
     sources = [
-        [_of_fence(fence, wanted.name) for fence in usable if fence.code.strip()],
-        _of_pieces(pieces(fenced.outside.strip("\n")), wanted.name),
+        [candidate for fence in usable if (candidate := _of_fence(fence, wanted.name))],
+        _of_pieces(pieces(_dedented(fenced.outside)), wanted.name),
     ]
     for candidates in sources:
         chosen = _defining(candidates, wanted.name) if wanted.name else _longest(candidates)
@@ -111,11 +112,16 @@ def _extracted(fenced: FencedText, wanted: _Wanted) -> Extraction | None:
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 
-def _of_fence(fence: Fence, name: str) -> _Candidate:
-    if parses(fence.code):
-        return _Candidate(fence.code, "fenced", False, statements(fence.code))
-    whole = _Candidate(fence.code, "fenced", False, None)
-    return whole if fence.closed else _without_tail(pieces(fence.code), name, "fenced") or whole
+def _of_fence(fence: Fence, name: str) -> _Candidate | None:
+    """None where the block holds no code, as one of a program's output."""
+    code = _dedented(fence.code)
+    body = statements(code) if parses(code) else None
+    whole = _Candidate(code, "fenced", False, body)
+    if body is not None:
+        return whole if any(statement.role == "active" for statement in body) else None
+    if not any(map(CODE_START.match, code.split("\n"))):
+        return None
+    return whole if fence.closed else _without_tail(pieces(code), name, "fenced") or whole
 
 
 def _of_pieces(found: Sequence[Piece], name: str) -> list[_Candidate]:
@@ -218,6 +224,11 @@ def _defines(code: str, name: str) -> bool:
     """Whether the text has a definition of the name, of code that need not parse."""
     pattern = rf"^((async\s+)?def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=(?!=)"
     return bool(name) and re.search(pattern, code, re.MULTILINE) is not None
+
+
+def _dedented(text: str) -> str:
+    text = text.strip("\n")
+    return textwrap.dedent(text) if text[:1] in (" ", "\t") else text
 
 
 def _text(found: Sequence[Piece]) -> str:

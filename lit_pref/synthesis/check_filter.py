@@ -32,7 +32,8 @@ class KillFilter:
 
     Args:
         min_kill_rate: share of the mutants that must be killed. Below 1, since a mutant may behave as the reference
-            does, and which do cannot be decided: 40% of those that Gruen, Schuler and Zeller (2009) looked at.
+            does, and which do cannot be decided. HumanEval's own tests kill 88% of all mutants of its solutions, and
+            at least half of them for 160 of the 164 problems.
         max_mutants: of a problem, spread evenly over its source.
         kinds: of mutants.
     """

@@ -91,6 +91,12 @@ FENCED = {
         STUB + "    if a:\n        return a + b\n    return b\n",
         prompt=STUB,
     ),
+    "its output, which is longer": Example(
+        "```\nn = int(input())\nprint(n)\n```\nprints\n```\n1\n2\n3\n```\nor\n```\na b\nc d\ne f\n```",
+        "n = int(input())\nprint(n)\n",
+        entry_point="",
+    ),
+    "indented as a whole": Example(f"```\n{textwrap.indent(ADD, '  ')}```", ADD),
     "two blocks, the first unterminated by its text": Example(f"````\n{ADD}```\nmore\n````", f"{ADD}```\nmore\n"),
 }
 
@@ -98,6 +104,8 @@ BARE = {
     "bare": Example(ADD, ADD, "bare"),
     "blank lines around": Example(f"\n\n{ADD}\n\n\n", ADD, "bare"),
     "a comment first": Example(f"# the sum\n{ADD}", f"# the sum\n{ADD}", "bare"),
+    "indented as a whole": Example(textwrap.indent(ADD, "    "), ADD, "bare"),
+    "a lambda": Example("add = lambda a, b: a + b", "add = lambda a, b: a + b\n", "bare"),
     "a program without a definition": Example("print(int(input()) * 2)", "print(int(input()) * 2)\n", "bare", ""),
     "windows line ends": Example(ADD.replace("\n", "\r\n"), ADD, "bare"),
     "old line ends": Example(ADD.replace("\n", "\r"), ADD, "bare"),
@@ -246,6 +254,8 @@ def test_the_program_of_a_completion(example):
         "# Answer\n\n'nothing'",
         "```python\n```",
         "```bash\nls -l\n```",
+        "```\n1 2\n3 4\n```",
+        "```\nadd\n```",
         '```json\n{"a": 1}\n```\nThat is all.',
         "Note: x",
         "for example, if the list is empty, we stop",
