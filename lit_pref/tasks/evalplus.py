@@ -10,23 +10,24 @@ Not covered: contracts (what inputs are legal), and a time limit of each input's
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lit_pref.data.rows import Row, RowError
+from lit_pref.syntax.names import text_of
+from lit_pref.syntax.python import parse
 from lit_pref.tasks import evalplus_oracle
-from lit_pref.tasks.graded_code import text_in
+from lit_pref.tasks.graded_code import lists_in, number_in, text_in
 from lit_pref.types import Check
 
 _ORACLE = Path(evalplus_oracle.__file__)
 # Each in a namespace of its own: a program's function may bear any name.
 _CONTEXT = """
 import copy
-from math import inf, nan
 
 _oracle, _reference = {{}}, {{}}
 exec({oracle!r}, _oracle)
 exec({reference!r}, _reference)
-_cases = [(_inputs, _reference[{name!r}](*copy.deepcopy(_inputs))) for _inputs in eval({inputs!r})]
+_cases = [(_inputs, _reference[{name!r}](*copy.deepcopy(_inputs))) for _inputs in map(_oracle["value"], {inputs!r})]
 _cases = [_case for _case in _cases if max(map(_oracle["size"], _case)) <= _oracle["LARGEST"]]
 """
 _CODE = """
@@ -35,19 +36,26 @@ for _inputs, _expected in _cases:
 """
 
 
-def differential_check(reference: str, entry_point: str, inputs: str, atol: float) -> Check:
+def differential_check(reference: str, entry_point: str, inputs: Sequence[str], atol: float) -> Check:
     """The program's results on all inputs against those of the reference, which runs beside the test.
 
     reference: source that defines the entry point.
-    inputs: source of a list of argument lists.
+    inputs: the source of each argument list; one by one, since a megabyte of literals takes 160 to compile as one.
     atol: by how much a result that is no float's may differ; 0 for not at all.
     """
-    context = _CONTEXT.format(oracle=_ORACLE.read_text(), reference=reference, name=entry_point, inputs=inputs)
+    context = _CONTEXT.format(oracle=_ORACLE.read_text(), reference=reference, name=entry_point, inputs=list(inputs))
     return Check(_CODE.format(name=entry_point, atol=atol), context, (entry_point,))
 
 
-def hub_inputs(row: Row) -> tuple[str, float]:
-    """The inputs, as source, and the tolerance in the test of one of the hub's rows; Raises RowError without them."""
+class Inputs(NamedTuple):
+    """The source of each argument list, and by how much results may differ."""
+
+    arguments: list[str]
+    atol: float
+
+
+def hub_inputs(row: Row) -> Inputs:
+    """What stands in the test of one of the hub's rows; Raises RowError where it does not."""
     test = text_in(row, "test")
     inputs = re.search(r"^ *inputs = (\[.*\])$", test, re.MULTILINE)
     tolerance = re.search(r"(?:, | <= )([\d.e+-]+)\)?\s*\Z", test)
@@ -57,7 +65,14 @@ def hub_inputs(row: Row) -> tuple[str, float]:
             f'{row.location}: expected a "test" as EvalPlus writes it, with a line "inputs = [...]" and a tolerance at '
             f"its end, got {test[:60]!r}",
         )
-    return inputs[1], float(tolerance[1])
+    items = parse(inputs[1]).root_node.named_children[0].named_children[0].named_children
+    return Inputs([text_of(item) for item in items], float(tolerance[1]))
+
+
+def released_inputs(row: Row, convert: Callable[[list[list[Any]]], list[list[Any]]] = list) -> Inputs:
+    """What stands in a row of a release; `convert` gives its arguments their types back. Raises RowError without."""
+    arguments = convert(lists_in(row, "base_input") + lists_in(row, "plus_input"))
+    return Inputs([repr(each) for each in arguments], number_in(row, "atol"))
 
 
 # --- MBPP+ releases: JSON has neither tuples nor sets nor complex numbers ---------------------------------------------
@@ -104,9 +119,9 @@ _CONVERSIONS: tuple[tuple[set[int], _Convert], ...] = (
 )
 
 
-def mbpp_arguments(number: int, inputs: Sequence[list[Any]]) -> list[list[Any]]:
+def mbpp_arguments(number: int, inputs: list[list[Any]]) -> list[list[Any]]:
     """The argument lists of MBPP problem `number` as they were before they were written as JSON."""
     for numbers, convert in _CONVERSIONS:
         if number in numbers:
             return [convert(arguments) for arguments in inputs]
-    return list(inputs)
+    return inputs

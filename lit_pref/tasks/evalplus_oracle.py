@@ -6,6 +6,7 @@ to within `atol`, which its own reference misses on steep polynomials (evalplus 
 worse than the reference's.
 """
 
+import json
 import math
 from typing import Any
 
@@ -54,6 +55,14 @@ def close(result: Any, expected: Any, atol: float) -> bool:
     if isinstance(expected, int | float | complex) and isinstance(result, int | float | complex):
         return result == expected or abs(result - expected) <= atol + 1e-7 * abs(expected)
     return bool(result == expected)
+
+
+def value(source: str) -> Any:
+    """What `repr` was given; through JSON where it is that too, which takes a twentieth of the time."""
+    try:
+        return json.loads(source)
+    except ValueError:
+        return eval(source, {"inf": math.inf, "nan": math.nan})
 
 
 def size(value: Any) -> int:

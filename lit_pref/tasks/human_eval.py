@@ -12,17 +12,8 @@ from pathlib import Path
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
 from lit_pref.errors import UserError
-from lit_pref.tasks.evalplus import differential_check, hub_inputs
-from lit_pref.tasks.graded_code import (
-    Style,
-    _CodeBenchmark,
-    fenced,
-    identifier_in,
-    lists_in,
-    number_in,
-    text_in,
-    user_turn,
-)
+from lit_pref.tasks.evalplus import differential_check, hub_inputs, released_inputs
+from lit_pref.tasks.graded_code import Style, _CodeBenchmark, fenced, identifier_in, text_in, user_turn
 from lit_pref.types import Check, Problem, Sandbox, Split
 
 _REQUEST = (
@@ -97,11 +88,7 @@ class HumanEvalPlus(_CodeBenchmark):
 
     def _problem(self, row: Row) -> Problem:
         prompt, entry_point = text_in(row, "prompt"), text_in(row, "entry_point")
-        if "plus_input" in row.values:
-            inputs = repr(lists_in(row, "base_input") + lists_in(row, "plus_input"))
-            atol = number_in(row, "atol")
-        else:
-            inputs, atol = hub_inputs(row)
+        inputs, atol = released_inputs(row) if "plus_input" in row.values else hub_inputs(row)
         check = differential_check(prompt + text_in(row, "canonical_solution"), entry_point, inputs, atol)
         return _with_check(row, check, self.style)
 

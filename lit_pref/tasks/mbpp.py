@@ -6,19 +6,19 @@ by number as its authors divided them. Not covered: `challenge_test_list`, few-s
 """
 
 import ast
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
-from lit_pref.tasks.evalplus import differential_check, hub_inputs, mbpp_arguments
+from lit_pref.tasks.evalplus import differential_check, hub_inputs, mbpp_arguments, released_inputs
 from lit_pref.tasks.graded_code import (
     Style,
     _CodeBenchmark,
     fenced,
     identifier_in,
-    lists_in,
-    number_in,
     text_in,
     texts_in,
     user_turn,
@@ -107,8 +107,7 @@ class MBPPPlus(_CodeBenchmark):
         number = _number(row)
         if "plus_input" in row.values:
             code, name = text_in(row, "canonical_solution"), text_in(row, "entry_point")
-            given = lists_in(row, "base_input") + lists_in(row, "plus_input")
-            inputs, atol = repr(mbpp_arguments(number, given)), number_in(row, "atol")
+            inputs, atol = released_inputs(row, partial(mbpp_arguments, number))
             told = text_in(row, "prompt").strip().strip("\"'").strip()  # a docstring, with one test in it
         else:
             code, tests = text_in(row, "code"), texts_in(row, "test_list")
@@ -138,10 +137,12 @@ def _tested_names(row: Row, tests: Sequence[str], code: str) -> tuple[str, ...]:
     Raises RowError where there is none, and for tests or code that are no Python.
     """
     try:
-        used = [node for test in tests for node in ast.walk(ast.parse(test))]
-        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        with warnings.catch_warnings(action="ignore"):  # of "\\d" and the like, which nobody here can mend
+            used = [node for test in tests for node in ast.walk(ast.parse(test))]
+            body = ast.parse(code).body
     except (SyntaxError, ValueError) as error:
         raise RowError("no Python", f'{row.location}: "test_list" or "code" is no Python: {error}') from error
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     called = [node.func for node in used if isinstance(node, ast.Call)]
     names = [node.id for node in [*called, *used] if isinstance(node, ast.Name) and node.id in defined]
     if not names:
