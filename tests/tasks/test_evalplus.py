@@ -127,6 +127,12 @@ def test_results_too_long_to_leave_the_sandbox_are_left_out():
     assert verdicts(check, reference, only_short) == [Outcome.PASSED] * 2
 
 
+def test_inputs_that_are_all_left_out_are_no_test():
+    reference = "def repeat(n):\n    return 'ab' * n\n"
+    check = differential_check(reference, "repeat", [f"[{LARGEST}]"], 0)
+    assert verdicts(check, reference, "def repeat(n):\n    return 0\n") == [Outcome.HARNESS_ERROR] * 2
+
+
 def test_a_broken_reference_is_no_fault_of_the_program():
     check = differential_check("def f(x):\n    return x / 0\n", "f", ["[1]"], 0)
     assert verdicts(check, "def f(x):\n    return x\n") == [Outcome.HARNESS_ERROR]

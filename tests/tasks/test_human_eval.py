@@ -147,6 +147,12 @@ HUB = SHIFT | {
 }
 
 
+def test_plus_gives_a_program_more_time(tmp_path):
+    slow = "    import time\n    time.sleep(0.55)\n    return n - 5\n"  # four inputs: 2.2 seconds
+    task = HumanEvalPlus(written(tmp_path / "plus.jsonl", [RELEASED]))
+    assert task.grade(task.problems("test", 1, seed=0), [slow])[0].passed
+
+
 @pytest.mark.parametrize("row", [RELEASED, HUB], ids=["release", "hub"])
 def test_plus_compares_with_the_reference(tmp_path, row):
     task = HumanEvalPlus(written(tmp_path / "plus.jsonl.gz", [row]))
@@ -163,10 +169,12 @@ def test_plus_compares_with_the_reference(tmp_path, row):
     [
         (RELEASED | {"plus_input": [1]}, 'expected a list of argument lists under "plus_input"'),
         (RELEASED | {"base_input": "no"}, 'expected a list of argument lists under "base_input", got str'),
+        (RELEASED | {"base_input": [], "plus_input": []}, "has no input to compare results on"),
+        (HUB | {"test": HUB["test"].replace("[[5], [6], [-7]]", "[]")}, "has no input to compare results on"),
         (RELEASED | {"atol": "0"}, 'expected a number under "atol", got str'),
         (SHIFT, 'expected a "test" as EvalPlus writes it, with a line "inputs = [...]"'),
     ],
-    ids=["inputs", "base", "atol", "test"],
+    ids=["inputs", "base", "none", "none of the hub", "atol", "test"],
 )
 def test_a_wrong_row_of_plus_is_named(tmp_path, row, message):
     path = tmp_path / "plus.jsonl"
