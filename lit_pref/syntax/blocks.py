@@ -7,7 +7,7 @@ Not covered: code that shares a line with its fence, indented code blocks of Mar
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lit_pref.syntax.python import parses, statements
 
@@ -18,14 +18,19 @@ CODE_START = re.compile(  # what a line of code begins with and a line of prose 
     r"@\w|(async\s+)?def\s+\w|class\s+\w+\s*([:(]|$)|from\s+[\w.]+\s+import\b|import\s+[\w.]+\s*(,|as\b|$)"
     r"|for\s+\w+(\s*,\s*\w+)*\s+in\b|(if|while|with|match)\b(\s*\(|.*:\s*$)|try\s*:|(print|assert)\s"
     r"|\w[\w.]*(\s*,\s*\w[\w.]*)*(\[.*\])?(\s*:\s*\w[\w\[\], .]*)?\s*([-+*/%&|^]|//|\*\*|<<|>>)?=(?!=)"
-    r"|\w[\w.]*\(([^)]*|.*\))\s*$",
+    r"|\w[\w.]*\(([^)\n]*|.*\)[ \t]*)$",
     re.MULTILINE,
 )
 _MAY_GO_ON = re.compile(r"[\"'(\[{]|[rRbBfF]{1,2}[\"']")  # a literal over several lines, beside what code begins with
+_CLOSERS = (")", "]", "}", '"""', "'''")
 _STRING_OR_COMMENT = re.compile(
-    r"""("{3}|'{3})(?:\\.|.)*?\1|(?<!")"(?!"")(?:\\.|[^"\\\n])*"|(?<!')'(?!'')(?:\\.|[^'\\\n])*'|#[^\n]*""", re.DOTALL
+    r"""("{3}|'{3})(?:\\.|[^\\])*?\1|(?<!")"(?!"")(?:\\.|[^"\\\n])*"|(?<!')'(?!'')(?:\\.|[^'\\\n])*'|#[^\n]*""",
+    re.DOTALL,
 )
-_MAX_PIECES = 40  # that one open bracket or string may span
+_MAX_CHUNKS = 100  # that one open bracket or string may span
+
+
+PieceKind = Literal["code", "neutral", "broken", "prose"]
 
 
 class Fence(NamedTuple):
@@ -52,7 +57,7 @@ class Piece(NamedTuple):
     """
 
     text: str
-    kind: str
+    kind: PieceKind
 
 
 def fenced_text(text: str) -> FencedText:
@@ -135,10 +140,11 @@ def _end_of_piece(chunks: list[str], start: int) -> int | None:
     goes_on = CODE_START.match(chunks[start]) or _MAY_GO_ON.match(chunks[start])
     if not goes_on or not _opens(chunks[start]):
         return None
-    for end in range(start + 2, min(start + _MAX_PIECES, len(chunks)) + 1):
-        together = "\n".join(chunks[start:end])
-        if not _opens(together):
-            return end if parses(together) else None
+    for end in range(start + 2, min(start + _MAX_CHUNKS, len(chunks)) + 1):
+        if end - start <= 3 or any(closer in chunks[end - 1] for closer in _CLOSERS):
+            together = "\n".join(chunks[start:end])
+            if not _opens(together):
+                return end if parses(together) else None
     return None
 
 
@@ -154,7 +160,7 @@ def _opens(text: str) -> bool:
     )
 
 
-def _kind(text: str) -> str:
+def _kind(text: str) -> PieceKind:
     body = statements(text)
     if any(statement.kind == "return_statement" for statement in body):
         return "broken"  # it has lost its function

@@ -86,7 +86,9 @@ def sanitize(code: str, entry_point: str) -> str:
 
 def _extracted(fenced: FencedText, wanted: _Wanted) -> Extraction | None:
     indented = fenced.before.lstrip("\n")[:1] in (" ", "\t")
-    if indented and (made := _continuation(fenced.before, "bare", wanted)):
+    # Its own name within its body is the whole function again.
+    again = wanted.opened and re.search(rf"^[ \t]+(async\s+)?def\s+{wanted.opened.name}\b", fenced.before, re.MULTILINE)
+    if indented and not again and (made := _continuation(fenced.before, "bare", wanted)):
         return made
     usable = [fence for fence in fenced.fences if fence.python or _defines(fence.code, wanted.name)]
     sources = [
@@ -227,8 +229,9 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _dedented(text: str) -> str:
+    """Without the margin of all lines, or of the first where that alone has one."""
     text = text.strip("\n")
-    return textwrap.dedent(text) if text[:1] in (" ", "\t") else text
+    return textwrap.dedent(text).lstrip(" \t") if text[:1] in (" ", "\t") else text
 
 
 def _text(found: Sequence[Piece]) -> str:

@@ -105,6 +105,7 @@ BARE = {
     "blank lines around": Example(f"\n\n{ADD}\n\n\n", ADD, "bare"),
     "a comment first": Example(f"# the sum\n{ADD}", f"# the sum\n{ADD}", "bare"),
     "indented as a whole": Example(textwrap.indent(ADD, "    "), ADD, "bare"),
+    "a space before the first line": Example(f" {ADD}X = 1", f"{ADD}X = 1\n", "bare"),
     "a lambda": Example("add = lambda a, b: a + b", "add = lambda a, b: a + b\n", "bare"),
     "a program without a definition": Example("print(int(input()) * 2)", "print(int(input()) * 2)\n", "bare", ""),
     "windows line ends": Example(ADD.replace("\n", "\r\n"), ADD, "bare"),
@@ -218,6 +219,7 @@ CONTINUED = {
         f"from os import sep\n{ADD}", f"from os import sep\n{ADD}", "bare", prompt=STUB
     ),
     "the whole function in a fence": Example(f"    Sure, here it is:\n```python\n{ADD}```", ADD, prompt=STUB),
+    "the whole function again, indented": Example(textwrap.indent(ADD, "    "), ADD, "bare", prompt=STUB),
     "a method": Example(
         "        return a + b\n\nprint(1)",
         "class A:\n    def add(self, a, b):\n        return a + b\n",
@@ -279,7 +281,16 @@ def test_text_that_is_no_text_is_read_like_any_other():
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 50_000, "(\n" * 2_000, "f'{" * 2_000, "x = " + "1+" * 5_000 + "1\n", "```\n" * 2_000]
+    "text",
+    [
+        "(" * 50_000,
+        "(\n" * 2_000,
+        "f'{" * 2_000,
+        '"""' + "\\a" * 5_000,
+        "f(" + " " * 20_000 + "x",
+        "x = " + "1+" * 5_000 + "1\n",
+        "```\n" * 2_000,
+    ],
 )
 def test_hostile_text_is_read_in_time_and_without_a_crash(text):
     try:
