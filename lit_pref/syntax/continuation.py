@@ -69,12 +69,13 @@ def continued(prompt: str, opened: OpenFunction, completion: str) -> Continuatio
     return None
 
 
-def broken_continuation(prompt: str, completion: str) -> str | None:
+def broken_continuation(prompt: str, opened: OpenFunction, completion: str) -> str | None:
     """The prompt with the completion's lines up to the first at column 0: a body that does not parse, if it is one."""
-    lines = completion.split("\n")
+    lines = completion.lstrip("\n").split("\n")
     end = next((i for i, line in enumerate(lines) if i and line.strip() and line[0] not in " \t"), len(lines))
     body = "\n".join(lines[:end])
-    return _join(prompt, body) if _BODY_END.search(body) or CODE_START.match(textwrap.dedent(body).lstrip()) else None
+    is_body = body.startswith(opened.indent) or _BODY_END.search(body) or CODE_START.match(body.lstrip())
+    return _join(prompt, body) if is_body else None
 
 
 def _sources(prompt: str, opened: OpenFunction, completion: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def _extracted(fenced: FencedText, wanted: _Wanted) -> Extraction | None:
     for body, place in bodies:
         if made := _continuation(body, place, wanted):
             return made
-    if wanted.opened and indented and (broken := broken_continuation(wanted.prompt, fenced.before)):
+    if wanted.opened and indented and (broken := broken_continuation(wanted.prompt, wanted.opened, fenced.before)):
         return Extraction(broken, "bare")
     for candidates in sources:
         if candidates:

@@ -214,6 +214,7 @@ CONTINUED = {
         "bare",
         prompt=STUB,
     ),
+    "a broken body": Example("    if a and b  return a\n\nx", STUB + "    if a and b  return a\n", "bare", prompt=STUB),
     "cut in the body": Example("    return (a +\n", STUB + "    return (a +\n", "bare", prompt=STUB),
     "the whole function again": Example(
         f"from os import sep\n{ADD}", f"from os import sep\n{ADD}", "bare", prompt=STUB
@@ -260,6 +261,7 @@ def test_the_program_of_a_completion(example):
         "```\nadd\n```",
         '```json\n{"a": 1}\n```\nThat is all.',
         "Note: x",
+        " Sorry, no (I mean it).",
         "for example, if the list is empty, we stop",
     ],
 )
