@@ -5,6 +5,8 @@ import inspect
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import docstring_parser
@@ -120,6 +122,36 @@ def test_any_generator(capsys):
     found = results("out")
     assert found["figures"]["pass@1"]["mean"] == 1.0 and found["truncated"] == 5
     assert found["generator"] == "Reciting()" and "key" not in Path("out/results.json").read_text()
+
+
+class Server(BaseHTTPRequestHandler):
+    """Completes every prompt of the embedded task alike."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = {"index": 0, "text": "    return 1\n", "finish_reason": "stop", "logprobs": None}
+        answer = {"id": "1", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Not into the tests' output."""
+
+
+def test_a_server_whose_key_stays_out_of_the_record():
+    pytest.importorskip("openai")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        named = ["--generator", "OpenAIGenerator", "--generator.model", "m", "--generator.base_url", address]
+        run(*SMALL, *named, "--generator.api_key", "very-secret", "--output", "out")
+        server.shutdown()
+    found = results("out")
+    assert found["samples"] == 12 and {row["completion"] for row in samples("out")} == {"    return 1\n"}
+    assert address in found["generator"] and "OpenAIGenerator" in found["generator"]
+    assert not any("very-secret" in file.read_text() for file in Path("out").iterdir())
 
 
 def test_results_of_one_evaluation_are_kept_from_the_next(capsys):

@@ -44,7 +44,9 @@ class Results(NamedTuple):
 
     def table(self, title: str) -> Table:
         """A row a figure and a kind of outcome that occurred; print it with rich."""
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False, pad_edge=False)
+        table = Table(
+            box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False, show_edge=False, pad_edge=False
+        )
         table.add_column()
         table.add_column(justify="right", no_wrap=True)
         for name, (mean, low, high, _) in self.figures.items():
