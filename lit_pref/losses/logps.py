@@ -5,7 +5,7 @@ makes each chunk's logits again. Entropy and greedy hits fall off on the way, wi
 pass. Not covered: which hidden states those are (`lit_pref.models`), and a vocabulary that is split over devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -100,7 +100,8 @@ class _LinearScores(torch.autograd.Function):
     """`_score` of a linear head: one gradient buffer for its weights, and no second pass where one chunk holds all.
 
     Autograd would make a [V, D] gradient for each chunk and add them up, which at V = 152k costs as much as the
-    matrix products. Softmax p gives d log p_target / d logits = onehot − p.
+    matrix products. Softmax p gives d log p_target / d logits = onehot − p. All chunks share their buffers: freed and
+    taken again for each, small results that lie between would leave holes too small for the next one.
     """
 
     @staticmethod
@@ -115,23 +116,22 @@ class _LinearScores(torch.autograd.Function):
         size: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         head = LinearHead(weight_VD, bias_V, scale, softcap)
-        keeps = any(ctx.needs_input_grad[:3]) and softcap is None and len(hidden_ND) <= size
-        ctx.softmax_NV = None
-        chunks = []
-        for hidden_nD, target_n in zip(torch.split(hidden_ND, size), torch.split(target_N, size), strict=True):
-            logits_nV = _logits(head, hidden_nD)
-            softmax_nV = logits_nV.softmax(-1)
-            target_logit_n = logits_nV.gather(-1, target_n[:, None]).squeeze(-1)
+        logps_N, entropy_N = torch.empty((2, len(hidden_ND)), dtype=torch.float32, device=hidden_ND.device)
+        correct_N = torch.empty_like(logps_N, dtype=torch.bool)
+        chunks = _Chunks(head, hidden_ND, size)
+        for place in chunks:
+            logits_nV, softmax_nV = chunks.logits_and_softmax(place)
+            target_logit_n = logits_nV.gather(-1, target_N[place, None]).squeeze(-1)
             top_n = logits_nV.amax(-1)
             log_top_n = softmax_nV.amax(-1).log_()  # at least -log V; top - log_top is the log-sum-exp
-            logps_n = (target_logit_n - top_n) + log_top_n
-            with torch.autocast(logits_nV.device.type, enabled=False):  # else the product would be of half precision
-                entropy_n = (top_n - torch.linalg.vecdot(softmax_nV, logits_nV)) - log_top_n
-            chunks.append((logps_n, entropy_n, target_logit_n >= top_n))
-            ctx.softmax_NV = softmax_nV if keeps else None
+            logps_N[place] = (target_logit_n - top_n) + log_top_n
+            with torch.autocast(hidden_ND.device.type, enabled=False):  # else the product would be of half precision
+                entropy_N[place] = (top_n - torch.linalg.vecdot(softmax_nV, logits_nV)) - log_top_n
+            correct_N[place] = target_logit_n >= top_n  # a maximum costs less than an argmax
+        whole = any(ctx.needs_input_grad[:3]) and softcap is None and len(hidden_ND) <= size
+        ctx.softmax_NV = softmax_nV if whole else None
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N)
         ctx.scale, ctx.softcap, ctx.size = scale, softcap, size
-        logps_N, entropy_N, correct_N = map(torch.cat, zip(*chunks, strict=True))
         ctx.mark_non_differentiable(entropy_N, correct_N)
         return logps_N, entropy_N, correct_N
 
@@ -142,25 +142,22 @@ class _LinearScores(torch.autograd.Function):
         kept_NV, ctx.softmax_NV = ctx.softmax_NV, None  # changed in place: a second backward pass makes it again
         head = LinearHead(weight_VD, bias_V, ctx.scale, ctx.softcap)
         for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
-        weight = weight_VD.to(hidden_ND.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if for_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if for_weight else None
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if for_bias else None
-        for start in range(0, len(hidden_ND), ctx.size):
-            place = slice(start, start + ctx.size)
-            hidden_nD, target_n, gradient_n = hidden_ND[place], target_N[place], gradient_N[place]
+        chunks = _Chunks(head, hidden_ND, ctx.size)
+        for place in chunks:
             if kept_NV is not None:
-                softmax_nV, slope_nV = kept_NV, None
+                softmax_nV = logits_nV = kept_NV  # of a head without a cap, for which softmax is all that is asked
             else:
-                logits_nV = _logits(head, hidden_nD)
-                softmax_nV = logits_nV.softmax(-1)
-                slope_nV = None if ctx.softcap is None else 1 - logits_nV.div_(ctx.softcap).square_()
-            gradient_n = gradient_n[:, None] * ctx.scale
-            change_nV = softmax_nV.mul_(-gradient_n).scatter_add_(1, target_n[:, None], gradient_n)
-            change_nV = change_nV if slope_nV is None else change_nV.mul_(slope_nV)
-            change_nV = change_nV.to(hidden_ND.dtype)
+                logits_nV, softmax_nV = chunks.logits_and_softmax(place)
+            gradient_n = gradient_N[place, None] * ctx.scale
+            change_nV = softmax_nV.mul_(-gradient_n).scatter_add_(1, target_N[place, None], gradient_n)
+            if ctx.softcap is not None:  # d/dx of c·tanh(x / c) is 1 − tanh²
+                change_nV.mul_(logits_nV.div_(ctx.softcap).square_().neg_().add_(1))
+            change_nV, hidden_nD = change_nV.to(hidden_ND.dtype), hidden_ND[place]
             if grad_hidden is not None:
-                torch.mm(change_nV, weight, out=grad_hidden[place])
+                torch.mm(change_nV, chunks.weight_VD, out=grad_hidden[place])
             if grad_weight is not None:
                 if grad_weight.dtype == change_nV.dtype:
                     grad_weight.addmm_(change_nV.T, hidden_nD)
@@ -169,23 +166,43 @@ class _LinearScores(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += change_nV.sum(0)
         grad_weight = None if grad_weight is None else grad_weight.to(weight_VD.dtype)
-        return (
-            grad_hidden,
-            grad_weight,
-            None if grad_bias is None else grad_bias.to(bias_V.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
-def _logits(head: LinearHead, hidden_nD: Tensor) -> Tensor:
-    """[n, V] in fp32, the matrix product in the hidden states' precision."""
-    dtype = hidden_nD.dtype
-    with torch.autocast(hidden_nD.device.type, enabled=False):
-        bias_V = None if head.bias_V is None else head.bias_V.to(dtype)
-        logits_nV = linear(hidden_nD, head.weight_VD.to(dtype), bias_V).float()
-    if head.scale != 1.0:
-        logits_nV = logits_nV * head.scale
-    return logits_nV if head.softcap is None else torch.tanh(logits_nV / head.softcap) * head.softcap
+class _Chunks:
+    """Places of hidden states whose logits exist at a time, in two buffers [size, V] of fp32."""
+
+    def __init__(self, head: LinearHead, hidden_ND: Tensor, size: int) -> None:
+        self._head, self._hidden_ND, self._size = head, hidden_ND, min(size, len(hidden_ND))
+        dtype = hidden_ND.dtype
+        self.weight_VD = head.weight_VD.to(dtype)
+        self._bias_V = None if head.bias_V is None else head.bias_V.to(dtype)
+        self._logits_NV: Tensor | None = None
+        self._softmax_NV: Tensor | None = None
+
+    def __iter__(self) -> Iterator[slice]:
+        for start in range(0, len(self._hidden_ND), self._size):
+            yield slice(start, start + self._size)
+
+    def logits_and_softmax(self, place: slice) -> tuple[Tensor, Tensor]:
+        """[n, V] each, the matrix product in the hidden states' precision; they last until the next call."""
+        hidden_nD, head = self._hidden_ND[place], self._head
+        if self._logits_NV is None or self._softmax_NV is None:
+            shape, device = (self._size, len(self.weight_VD)), hidden_nD.device
+            self._logits_NV, self._softmax_NV = (
+                torch.empty(shape, dtype=torch.float32, device=device) for _ in range(2)
+            )
+        logits_nV, softmax_nV = self._logits_NV[: len(hidden_nD)], self._softmax_NV[: len(hidden_nD)]
+        with torch.autocast(hidden_nD.device.type, enabled=False):
+            if hidden_nD.dtype != torch.float32:
+                logits_nV.copy_(linear(hidden_nD, self.weight_VD, self._bias_V))
+            elif self._bias_V is None:
+                torch.mm(hidden_nD, self.weight_VD.T, out=logits_nV)
+            else:
+                torch.addmm(self._bias_V, hidden_nD, self.weight_VD.T, out=logits_nV)
+        if head.scale != 1.0:
+            logits_nV.mul_(head.scale)
+        if head.softcap is not None:
+            logits_nV.div_(head.softcap).tanh_().mul_(head.softcap)
+        return logits_nV, torch.softmax(logits_nV, -1, out=softmax_nV)

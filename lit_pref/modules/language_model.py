@@ -159,6 +159,10 @@ class _LanguageModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.trainer.precision == "bf16-mixed":
+            # Fused optimizers say that they would undo a gradient scale themselves, and Lightning then refuses to clip;
+            # bf16 has no such scale.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)

@@ -146,10 +146,19 @@ def test_no_tokens_give_zero_gradients(hidden_ND):
 @pytest.mark.parametrize("chunks", [1, 8])
 def test_logits_of_one_chunk_exist_at_a_time(chunks: int, monkeypatch: pytest.MonkeyPatch, target_N, hidden_ND):
     seen: list[int] = []
-    made = logps._logits
-    monkeypatch.setattr(logps, "_logits", lambda head, hidden_nD: seen.append(len(hidden_nD)) or made(head, hidden_nD))
+    places: set[int] = set()
+    made = logps._Chunks.logits_and_softmax
+
+    def counted(self: logps._Chunks, place: slice) -> tuple[Tensor, Tensor]:
+        both = made(self, place)
+        seen.append(len(both[0]))
+        places.update(x.data_ptr() for x in both)
+        return both
+
+    monkeypatch.setattr(logps._Chunks, "logits_and_softmax", counted)
     size = -(-N // chunks)
     token_scores(hidden_ND, head_of("plain"), target_N, size).logps_N.sum().backward()
+    assert len(places) <= 4  # two buffers for all chunks of a pass
     # One chunk keeps its softmax; several are made again in the backward pass.
     assert sum(seen) == (N if chunks == 1 else 2 * N) and max(seen) == size
 

@@ -331,11 +331,14 @@ class FirstStep(Callback):
         self.logged = {name: float(value) for name, value in trainer.logged_metrics.items()}
 
 
-def first_step(module: LightningModule, data: Any, precision: Any, folder: Path) -> dict[str, float]:
+def first_step(
+    module: LightningModule, data: Any, precision: Any, folder: Path, gradient_clip_val: float | None = None
+) -> dict[str, float]:
     recorder = FirstStep()
     Trainer(
         accelerator="cpu",
         precision=precision,
+        gradient_clip_val=gradient_clip_val,
         max_steps=1,
         logger=False,
         log_every_n_steps=1,
@@ -380,6 +383,17 @@ def test_dpo_in_half_precision(policy: str, precision: str, adapter: LoRA | None
         # The cached reference was scored in the same precision: at the start the policy is it.
         assert half[f"train/rewards/{side}"] == pytest.approx(0, abs=BETA * per_pair)
     assert half["train/loss"] == pytest.approx(math.log(2), abs=BETA * tolerance * logps.chosen_length.max().item())
+
+
+def test_a_fused_optimizer_goes_with_clipping_in_half_precision(policy: str, tmp_path: Path):
+    rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    module = dpo(policy)
+    module.make_optimizer = lambda params: torch.optim.AdamW(params, lr=1e-3, fused=True)
+    before = {name: p.clone() for name, p in module.model.named_parameters()}
+    data = PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0, batch_size=4)
+    first_step(module, data, "bf16-mixed", tmp_path, gradient_clip_val=1e-3)
+    assert any(not torch.equal(p, before[name]) for name, p in module.model.named_parameters())
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
