@@ -10,8 +10,8 @@ import os
 import platform
 from functools import cache
 
-# Of malloc.h. Above the first threshold free memory at the heap's end goes back to the system; what the heap has no room
-# for is mapped by itself above the second, as large weights are, which then leave no holes; by the third the heap grows.
+# Of malloc.h. Above the first threshold free memory at the heap's end goes back to the system; what the heap has no
+# room for is mapped by itself above the second, as large weights are, which leave no holes then; by the third it grows.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _SETTINGS = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**26, _TOP_PAD: 2**26}
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
