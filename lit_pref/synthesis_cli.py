@@ -66,7 +66,7 @@ def synthesize(
     sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
     strategy: PairStrategy = "random",
     pairs_per_problem: int = 1,
-    decontaminate_against: list[Task] | None = None,
+    decontaminate_against: Task | list[Task] | None = None,
     seed: int = 0,
 ) -> None:
     """Make execution-labelled preference pairs, after arXiv 2410.18585.
@@ -84,13 +84,13 @@ def synthesize(
         strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
             the fewest cases before its first wrong one.
         pairs_per_problem: at most; further ones take other completions where there are any.
-        decontaminate_against: benchmarks, as in [HumanEval]: problems that share 10 words in a row with a prompt or a
-            solution of their test split are dropped first, counted by benchmark.
+        decontaminate_against: a benchmark or a list of them, as HumanEval: problems that share 10 words in a row with
+            a prompt or a solution of its test split are dropped first, counted by benchmark.
         seed: draws problems, samples and pairs.
     """
     _check(policy, generator, samples, problems, pairs_per_problem)
     task = task if task is not None else CodeTask()
-    benchmarks = _texts_of(decontaminate_against or [])
+    benchmarks = _texts_of(decontaminate_against)
     clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
     if not clean.problems:
         raise UserError(f"no problem is left of {problems} after decontamination: {clean.counts}")
@@ -113,7 +113,8 @@ def synthesize(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
             "the problems"
         )
-    print(f"pairs: {output / 'pairs.parquet'}; train on them with --config configs/data/pairs.yaml --data.train")
+    overlay = "--config configs/dpo.yaml --config configs/data/pairs.yaml"
+    print(f"to train on them: lit-pref fit {overlay} --data.train {output / 'pairs.parquet'}")
 
 
 # --- what is sampled --------------------------------------------------------------------------------------------------
@@ -160,10 +161,10 @@ def _problems(task: Task, split: Split, count: int, seed: int) -> list[Problem]:
         raise UserError(f"--problems: {error}") from error
 
 
-def _texts_of(benchmarks: Sequence[Task]) -> dict[str, list[Problem]]:
+def _texts_of(benchmarks: Task | Sequence[Task] | None) -> dict[str, list[Problem]]:
     """Each benchmark's test split; 1,000 problems of a task without end."""
     found: dict[str, list[Problem]] = {}
-    for task in benchmarks:
+    for task in [benchmarks] if isinstance(benchmarks, Task) else benchmarks or ():
         found.setdefault(task.name, []).extend(held_out_problems(task, "test", None, seed=0))
     return found
 

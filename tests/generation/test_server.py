@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import sys
 import threading
@@ -313,6 +315,21 @@ def test_one_failure_ends_the_others(serve: Serve) -> None:
     start = time.monotonic()
     with pytest.raises(UserError, match="answered 404: gone"):
         ask(serve(hang_or_fail), "slow", "bad")
+    assert time.monotonic() - start < 5  # not the 600 s that a request may take
+    go_on.set()
+
+
+def test_ctrl_c_ends_what_is_under_way(serve: Serve) -> None:
+    go_on = threading.Event()
+
+    def interrupt(server: LoopbackServer, request: Reply) -> Reply:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait()
+        return {}
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(serve(interrupt), "a")
     assert time.monotonic() - start < 5  # not the 600 s that a request may take
     go_on.set()
 
