@@ -7,20 +7,11 @@ from typing import Any, NoReturn
 import torch
 from jsonargparse import ArgumentParser, auto_cli
 
+from lit_pref.checkpoints import checkpoint_model
 from lit_pref.cli_errors import readable
 from lit_pref.data.tokenizer_training import train_tokenizer
 from lit_pref.errors import UserError
-from lit_pref.models import (
-    LoRA,
-    ScoreHead,
-    attach,
-    export_model,
-    export_reward_model,
-    load_adapter,
-    load_causal_lm,
-    load_tokenizer,
-    weights_fingerprint,
-)
+from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.tasks import CodeTask
 
 
@@ -37,22 +28,9 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
     if adapter_only and score is not None:
         raise UserError(f"--adapter_only: {checkpoint} is a reward model, whose head would be lost; export it whole")
     policy = saved["policy"]
-    prefix = "model."
-    state = {name.removeprefix(prefix): x for name, x in content["state_dict"].items() if name.startswith(prefix)}
-    if adapter := saved.get("adapter"):
-        model = load_causal_lm(policy, needs_lm_head=score is None)
-        if weights_fingerprint(model) != saved["base_fingerprint"]:
-            raise UserError(
-                f"--checkpoint: {checkpoint} holds an adapter alone, and {policy!r} is no longer the base that it was "
-                "trained on: put those weights back"
-            )
-        attach(model, LoRA(**adapter))
-        load_adapter(model, state)
-    elif adapter_only:
+    if adapter_only and not saved.get("adapter"):
         raise UserError(f"--adapter_only: {checkpoint} was trained without an adapter and holds all weights")
-    else:
-        model = load_causal_lm(policy, random_init=True)
-        model.load_state_dict(state)
+    model = checkpoint_model(checkpoint, content)
     opener = "PeftModel.from_pretrained(base, {})" if adapter_only else "AutoModelForCausalLM.from_pretrained({})"
     if score is None:
         export_model(model, load_tokenizer(policy), output, adapter_only)

@@ -20,6 +20,7 @@ from lit_pref.callbacks.closing_table import changes
 from lit_pref.callbacks.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.metrics.intervals import Interval
+from lit_pref.sandbox import level_in_force
 
 
 @runtime_checkable
@@ -133,6 +134,7 @@ def _run(trainer: Trainer, module: LightningModule) -> dict[str, JsonValue]:
         "optimizer_steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.parameters()),
         "trainable_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "sandbox": level_in_force(),
     }
 
 

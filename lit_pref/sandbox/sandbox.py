@@ -29,8 +29,8 @@ MIN_MEMORY_MB = 64  # an interpreter with its libraries maps about 30
 _FIXED_LIMITS = {"threads": 32, "open_files": 64, "scratch_mb": 16, "result_bytes": 1 << 16, "payload_bytes": 1 << 20}
 UNSAFE_VARIABLE = "LIT_PREF_UNSAFE_SANDBOX"
 _MEND = (
-    "Install bubblewrap or allow user namespaces: sysctl user.max_user_namespaces above 0; on Ubuntu also "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined "
+    "Install bubblewrap (apt-get install bubblewrap), or allow user namespaces: sysctl user.max_user_namespaces above "
+    "0; on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0; in Docker --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined. Or, only for programs that you trust with your files, network and "
     f"processes, set {UNSAFE_VARIABLE}=1."
 )
@@ -79,7 +79,7 @@ class _IsolatedSandbox(_PooledSandbox):
     def _open(self, limits: dict[str, object], workers: int | None, timeout: float) -> None:
         count = _checked_workers(workers)
         folder = None
-        if self.level == "seccomp":  # nothing hides the file system there: an empty folder to stand in
+        if self.level not in ("bubblewrap", "namespaces"):  # nothing hides the file system: an empty folder to stand in
             folder = tempfile.mkdtemp(prefix="lit_pref_sandbox_")
             self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:

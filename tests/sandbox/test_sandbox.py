@@ -1,6 +1,7 @@
 """The sandbox at work: each outcome, forged results, what programs must not reach, order, speed, and its own ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, default_sandbox
+from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, default_sandbox, level_in_force
 from lit_pref.types import Case, Outcome, Program
 
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -338,7 +339,7 @@ def test_a_sandbox_that_nobody_closed_ends_with_the_interpreter(tmp_path):
 # --- refusal and the unsafe option ------------------------------------------------------------------------------------
 
 
-def test_refuses_where_namespaces_are_forbidden():
+def test_without_namespaces_a_strict_filter_isolates():
     # In a user namespace of its own a process may forbid itself further ones.
     code = """
 import ctypes, os, sys
@@ -347,28 +348,46 @@ if ctypes.CDLL(None).unshare(0x10000000): sys.exit(7)
 open("/proc/self/uid_map", "w").write(f"0 {user} 1")
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import NamespaceSandbox, default_sandbox
+from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, default_sandbox, level_in_force
 from lit_pref.types import Program
-for refused in (NamespaceSandbox, default_sandbox):
+for refused in (NamespaceSandbox, BubblewrapSandbox):
     try: refused()
     except SandboxUnavailableError as error: print(error)
-os.environ["LIT_PREF_UNSAFE_SANDBOX"] = "1"
-print(default_sandbox().run([Program("x = 1")])[0].passed)
+print(level_in_force())
+print(default_sandbox().run([Program("x = 1")])[0].passed, level_in_force())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, second, third = done.stdout.splitlines()
-    assert first == second and "No space left" in first  # the kernel's word for "no more namespaces"
-    assert "user.max_user_namespaces" in first and "LIT_PREF_UNSAFE_SANDBOX=1" in first
-    assert third == "True"
-    assert "WITHOUT isolation" in done.stderr
+    first, second, third, fourth = done.stdout.splitlines()
+    assert "by namespaces" in first and "No space left" in first  # the kernel's word for "no more namespaces"
+    assert "by bubblewrap" in second
+    assert (third, fourth) == ("None", "True seccomp")
 
 
-def test_refuses_where_the_self_test_finds_a_leak(monkeypatch, tmp_path):
+def test_refuses_where_no_level_holds_but_for_who_asks_for_none(monkeypatch, capsys):
+    lacking = SandboxUnavailableError("not here")
+
+    def refuse(*_):
+        raise lacking
+
+    monkeypatch.setattr("lit_pref.sandbox.sandbox.WorkerPool", refuse)
+    default_sandbox.cache_clear()
+    monkeypatch.delenv("LIT_PREF_UNSAFE_SANDBOX", raising=False)
+    with pytest.raises(SandboxUnavailableError) as refusal:
+        default_sandbox()
+    for part in ("by bubblewrap: not here", "by namespaces", "by seccomp", "apt-get", "LIT_PREF_UNSAFE_SANDBOX=1"):
+        assert part in str(refusal.value)
+    monkeypatch.undo()
+    monkeypatch.setenv("LIT_PREF_UNSAFE_SANDBOX", "1")
+    assert default_sandbox().run([Program("x = 1")])[0].passed and level_in_force() == "none"
+    assert "WITHOUT isolation" in capsys.readouterr().err
+    default_sandbox().close()
+    default_sandbox.cache_clear()
+
+
+def test_refuses_where_the_self_test_finds_a_leak(monkeypatch):
     # Workers that skip isolation: what the self-test tries must then succeed, so it must notice.
-    leaky = {"isolated": False, "scratch": str(tmp_path / "scratch")}
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr(NamespaceSandbox, "_worker_settings", staticmethod(lambda: leaky))
-    with pytest.raises(SandboxUnavailableError, match=r"isolation does not hold.*reach the network"):
+    monkeypatch.setattr(NamespaceSandbox, "level", "none")
+    with pytest.raises(SandboxUnavailableError, match=r"does not hold.*reach the network"):
         NamespaceSandbox(workers=1)
 
 
@@ -395,5 +414,5 @@ def test_tasks_of_a_process_share_one_sandbox(monkeypatch):
     monkeypatch.delenv("LIT_PREF_UNSAFE_SANDBOX", raising=False)
     default_sandbox.cache_clear()
     shared = default_sandbox()
-    assert isinstance(shared, NamespaceSandbox)
+    assert shared.level == level_in_force() == ("bubblewrap" if shutil.which("bwrap") else "namespaces")
     assert default_sandbox() is shared

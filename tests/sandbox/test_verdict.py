@@ -6,12 +6,14 @@ import signal
 import pytest
 
 from lit_pref.sandbox.pool import Reply
-from lit_pref.sandbox.verdict import encode_request, flaw, judge
-from lit_pref.sandbox.wire import ENDED, OVERFLOW, TIMEOUT
-from lit_pref.types import Case, Outcome, Program
+from lit_pref.sandbox.verdict import encode_requests, flaw, judge
+from lit_pref.sandbox.wire import CASES, CHECK, ENDED, OVERFLOW, REQUEST_HEADER, TIMEOUT
+from lit_pref.types import Case, Check, IOCase, Outcome, Program
 
 TWO = Program("", (Case("f(1)", "1"), Case("f(2)", "4")))
 NONE = Program("")
+ASKED = Program("", check=Check("assert f(1)", entry_points=("f",)))
+PRINTS = Program("", (IOCase("", "a\nb\n"),))
 
 
 def reply(payload: bytes, why: int = ENDED, status: int = 0, proved: bool = False) -> Reply:
@@ -20,8 +22,24 @@ def reply(payload: bytes, why: int = ENDED, status: int = 0, proved: bool = Fals
 
 def test_a_request_holds_no_expected_value():
     secret = "'the answer'"
-    request = encode_request(Program("x = 1", (Case("x", secret),)))
-    assert json.loads(request) == ["x = 1", ["x"]]
+    (request,) = encode_requests(Program("x = 1", (Case("x", secret),)))
+    kind, size, check_size = REQUEST_HEADER.unpack_from(request)
+    assert (kind, size, check_size) == (CASES, len(request) - REQUEST_HEADER.size, 0)
+    assert json.loads(request[REQUEST_HEADER.size :]) == ["x = 1", ["x"]]
+
+
+def test_each_input_is_a_request_that_holds_no_output():
+    requests = encode_requests(Program("x", (IOCase("in 1", "out"), IOCase("in 2", "out"))))
+    assert [json.loads(each[REQUEST_HEADER.size :]) for each in requests] == [["x", "in 1"], ["x", "in 2"]]
+
+
+def test_the_program_s_part_of_a_request_holds_no_test():
+    (request,) = encode_requests(Program("x", check=Check("assert f(1) == 'the answer'", "import math", ("f",))))
+    kind, size, check_size = REQUEST_HEADER.unpack_from(request)
+    part = request[REQUEST_HEADER.size :]
+    assert kind == CHECK and len(part) == size + check_size
+    assert json.loads(part[:size]) == ["x"]
+    assert json.loads(part[size:]) == ["assert f(1) == 'the answer'", "import math", ["f"]]
 
 
 @pytest.mark.parametrize(
@@ -49,23 +67,37 @@ def test_a_request_holds_no_expected_value():
         (NONE, reply(b"B\nV 1\nN 00\n"), Outcome.ERROR, None),
         (NONE, reply(b"B\n", status=signal.SIGKILL, proved=True), Outcome.KILLED, None),
         (NONE, None, Outcome.KILLED, None),
+        (ASKED, reply(b"", proved=True), Outcome.PASSED, None),
+        (ASKED, reply(b"A 0 f(1)\n", proved=True), Outcome.FAILED, 0),
+        (ASKED, reply(b""), Outcome.HARNESS_ERROR, None),
+        (ASKED, reply(b"", status=signal.SIGKILL), Outcome.KILLED, None),  # the checker's process
+        (ASKED, reply(b"", TIMEOUT), Outcome.TIMEOUT, None),
+        (ASKED, reply(b"D 1 \n", status=signal.SIGXCPU), Outcome.TIMEOUT, 1),
+        (ASKED, reply(b"D -1 \n", status=0), Outcome.ERROR, None),
+        (PRINTS, Reply(ENDED, 0, False, b"B\n", b"a \r\nb\n\n"), Outcome.PASSED, None),
+        (PRINTS, Reply(ENDED, 0, False, b"B\n", b"a\n\nb"), Outcome.FAILED, 0),
+        (PRINTS, Reply(ENDED, 0, False, b"B\nE x\n", b"a\nb"), Outcome.ERROR, 0),
+        (PRINTS, Reply(ENDED, signal.SIGSEGV, False, b"B\n", b"a\nb"), Outcome.KILLED, 0),
+        (PRINTS, Reply(TIMEOUT, 0, False, b"B\n", b"a\nb"), Outcome.TIMEOUT, 0),
+        (PRINTS, Reply(ENDED, 0, False, b"", b"a\nb"), Outcome.HARNESS_ERROR, None),
+        (PRINTS, None, Outcome.KILLED, None),
     ],
 )
 def test_reply_to_verdict(program, given, outcome, case):
-    verdict = judge(program, given)
+    verdict = judge(program, [given])
     assert (verdict.outcome, verdict.case) == (outcome, case)
 
 
 def test_details_name_the_case_and_stay_one_printable_line():
-    assert judge(TWO, reply(b"B\nR\nV 1\nV 5\n")).detail == "case 1: expected 4, got 5"
-    hostile = judge(TWO, reply(b"B\nR\nE \x1b[2J" + b"x" * 10_000 + b"\n")).detail
+    assert judge(TWO, [reply(b"B\nR\nV 1\nV 5\n")]).detail == "case 1: expected 4, got 5"
+    hostile = judge(TWO, [reply(b"B\nR\nE \x1b[2J" + b"x" * 10_000 + b"\n")]).detail
     assert hostile.isprintable() and len(hostile) < 300
-    assert judge(TWO, reply(b"B\nR\nV \x1b[2J" + b"x" * 500 + b"\n")).detail.isprintable()
+    assert judge(TWO, [reply(b"B\nR\nV \x1b[2J" + b"x" * 500 + b"\n")]).detail.isprintable()
 
 
 def test_faulty_cases_are_the_harness_error_of_their_author():
     assert flaw(TWO) is None
     bad = flaw(Program("", (Case("1", "1"), Case("f()", "f("))))
     assert bad is not None and (bad.outcome, bad.case) == (Outcome.HARNESS_ERROR, 1)
-    call = judge(Program("", (Case("x = 1", "1"),)), reply(b"B\nR\nC\n"))
+    call = judge(Program("", (Case("x = 1", "1"),)), [reply(b"B\nR\nC\n")])
     assert call.outcome is Outcome.HARNESS_ERROR

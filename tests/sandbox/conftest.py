@@ -1,0 +1,17 @@
+"""A sandbox of each level of isolation, shared by the tests of a file."""
+
+import shutil
+
+import pytest
+
+from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox
+
+LEVELS = {"namespaces": NamespaceSandbox, "bubblewrap": BubblewrapSandbox, "seccomp": SeccompSandbox}
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def any_sandbox(request):
+    if request.param == "bubblewrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
+    with LEVELS[request.param](workers=2, timeout=0.8, cpu_seconds=3, memory_mb=128, output_kb=64) as opened:
+        yield opened
