@@ -27,7 +27,7 @@ from lit_pref.data.pair_files import write_pairs
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import held_out_problems
+from lit_pref.evaluation.grading import Finite, held_out_problems
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.processors import usable_processors
@@ -51,6 +51,7 @@ _DESCRIPTION = (
     "The same command goes on where it was interrupted. The arguments of a class: --generator.help OpenAIGenerator."
 )
 _DEFAULT_POLICY = "embedded:coder"
+_ENDLESS_PROBLEMS = 2000  # of a task that can make any number: about 1,200 pairs of the embedded world
 # Classes are found by their bare name once they are imported.
 NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
 
@@ -61,7 +62,7 @@ def synthesize(
     policy: str | None = None,
     generator: Generator | None = None,
     split: Split = "train",
-    problems: int = 2000,
+    problems: int | None = None,
     samples: int = 8,
     sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
     strategy: PairStrategy = "random",
@@ -78,7 +79,8 @@ def synthesize(
             or a hub id.
         generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
         split: of the task; never train on the one that you will measure.
-        problems: how many to sample, before decontamination.
+        problems: how many to sample, before decontamination; null is all of a benchmark, and 2,000 of a task that can
+            make any number.
         samples: completions a problem; the default is ours.
         sampling: how they are drawn; the default is ours.
         strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
@@ -93,7 +95,7 @@ def synthesize(
     benchmarks = _texts_of(decontaminate_against)
     clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
     if not clean.problems:
-        raise UserError(f"no problem is left of {problems} after decontamination: {clean.counts}")
+        raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
     opened = _opened(policy, generator)
     draw = SampleSettings(samples, sampling, seed)
     job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
@@ -152,8 +154,10 @@ def _identity(generator: Generator) -> JsonValue:
     return {"generator": type(generator).__qualname__, **compared}
 
 
-def _problems(task: Task, split: Split, count: int, seed: int) -> list[Problem]:
+def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
     try:
+        if count is None:
+            count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
         return task.problems(split, count, seed)
     except UserError:
         raise
@@ -211,13 +215,13 @@ def _table(title: str, made: ExecutionPairs, clean: Decontaminated) -> Table:
 
 
 def _check(
-    policy: str | None, generator: Generator | None, samples: int, problems: int, pairs_per_problem: int
+    policy: str | None, generator: Generator | None, samples: int, problems: int | None, pairs_per_problem: int
 ) -> None:
     if policy is not None and generator is not None:
         raise UserError("give --policy or --generator, not both")
     if samples < 2:
         raise UserError(f"--samples: must be >= 2 to hold a passing and a failing one, got {samples}")
-    if problems < 1:
+    if problems is not None and problems < 1:
         raise UserError(f"--problems: must be >= 1, got {problems}")
     if pairs_per_problem < 1:
         raise UserError(f"--pairs_per_problem: must be >= 1, got {pairs_per_problem}")

@@ -13,6 +13,7 @@ import yaml
 from lit_pref.cli import main
 from lit_pref.data.formats import read_pairs
 from lit_pref.generation import LocalGenerator, OpenAIGenerator
+from lit_pref.models import export_model, load_causal_lm, load_tokenizer
 from lit_pref.sandbox import level_in_force
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion
@@ -151,6 +152,21 @@ def test_problems_of_a_benchmark_are_dropped_and_shown(
     assert quoted.prompt not in {pair.prompt for pair in read_pairs("out/pairs.parquet").pairs}
 
 
+def test_nothing_left_is_an_error(refused: Callable[..., str]) -> None:
+    one = CodeTask().problems("train", 1, seed=1)[0]
+    row = {
+        "task_id": "a",
+        "prompt": f"{one.prompt}    pass\n",
+        "entry_point": "solve",
+        "canonical_solution": "",
+        "test": "def check(candidate): ...",
+    }
+    Path("benchmark.jsonl").write_text(json.dumps(row) + "\n")
+    benchmark = json.dumps({"class_path": "HumanEval", "init_args": {"source": "benchmark.jsonl"}})
+    message = refused("--problems", "1", "--decontaminate_against", benchmark)
+    assert message == "no problem is left after decontamination; dropped by benchmark: {'human_eval': 1}"
+
+
 # --- other generators -------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +195,51 @@ def test_a_generator_by_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     # how it is asked makes no other samples
     main([*SMALL, *server, "--generator.concurrency", "5"])
     assert len(asked) == 1
+
+
+def test_conversations_of_a_benchmark_become_pairs_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {
+            "task_id": f"Add/{n}",
+            "prompt": f'def add{n}(x):\n    """Add {n} to x."""\n',
+            "entry_point": f"add{n}",
+            "canonical_solution": f"    return x + {n}\n",
+            "test": f"def check(candidate):\n    assert candidate(1) == {n + 1}\n",
+        }
+        for n in range(4)
+    ]
+    Path("add.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad = "```python\ndef add{0}(x):\n    return x - 7\n```"
+    answers = {f"def add{n}(": [f"```python\ndef add{n}(x):\n    return x + {n}\n```", bad.format(n)] for n in range(4)}
+    answers["def add3("][1] = "I would rather not."
+
+    def generate(self: OpenAIGenerator, prompts: Any, *_: Any) -> list[list[Completion]]:
+        found = [next(two for name, two in answers.items() if name in turns[-1]["content"]) for turns in prompts]
+        return [[Completion(text, (), (), True) for text in two] for two in found]
+
+    monkeypatch.setattr(OpenAIGenerator, "generate", generate)
+    chat = ["--task", "HumanEval", "--task.source", "add.jsonl", "--task.style", "chat", "--split", "test"]
+    server = ["--policy", "null", "--generator", "OpenAIGenerator", "--generator.model", "m"]
+    main([*SMALL, *chat, *server, "--problems", "null", "--samples", "2"])
+    counts = summary()["counts"]
+    assert (counts["problems"], counts["pairs"], counts["samples without code"]) == (4, 3, 1)
+    for number, pair in enumerate(read_pairs("out/pairs.parquet").pairs):
+        assert pair.prompt[-1]["role"] == "user"
+        assert [pair.chosen, pair.rejected] == [
+            ({"role": "assistant", "content": text},) for text in answers[f"def add{number}("]
+        ]
+
+    tokenizer = load_tokenizer("embedded:coder")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    export_model(load_causal_lm("embedded:coder"), tokenizer, Path("chat-model"))
+    overlay = ["--config", str(ROOT / "configs/dpo.yaml"), "--config", str(ROOT / "configs/data/pairs.yaml")]
+    small = ["--data.batch_size=3", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1", "--run_name=run"]
+    held_out = ["--data.train", "out/pairs.parquet", "--data.validation", "out/pairs.parquet"]
+    main(["fit", *overlay, *held_out, "--model.policy", "chat-model", *small])
+    assert json.loads(Path("runs/dpo/run/summary.json").read_text())["optimizer_steps"] == 1
 
 
 def test_a_server_that_fails_is_said_in_a_line(refused: Callable[..., str]) -> None:
