@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))
 # Overlays (a trainer alone, a machine) complete another configuration and cannot run by themselves.
 CONFIGS = [path for path in ALL if {"model", "data"} <= yaml.safe_load(path.read_text()).keys()]
+# What the papers trained takes models of the hub and GPUs: their data and devices are replaced.
+PAPER = ROOT / "configs" / "paper"
+ON_PAPER = ["--model.policy=embedded:coder", "--trainer.precision=32-true", "--trainer.strategy=auto"]
 each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
 
 SMALL = {
@@ -92,6 +95,12 @@ def test_trains_two_steps(
     callbacks = f"--trainer.callbacks={json.dumps(shrunk(written['trainer']['callbacks']))}"
     place = [f"--runs_folder={tmp_path}", "--run_name=run"]
     steps = ["--trainer.max_epochs=2", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
+    if config.is_relative_to(PAPER):
+        rows = [{"prompt": f"# add {i}\n", "chosen": "    return x + 1\n", "rejected": "    x\n"} for i in range(160)]
+        (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        callbacks = callbacks.replace("HumanEval", "CodeTask").replace("MBPP", "CodeTask")
+        callbacks = callbacks.replace('"style": "chat"', "").replace('"max_new_tokens": 1024', '"max_new_tokens": 64')
+        steps += [*ON_PAPER, f"--data.train={tmp_path / 'pairs.jsonl'}"]
     main(["fit", "--config", str(config), *sizes, callbacks, *steps, *place])
     summary = json.loads((tmp_path / config.stem / "run" / "summary.json").read_text())
     assert (summary["status"], summary["optimizer_steps"], summary["seed"]) == (
@@ -100,7 +109,7 @@ def test_trains_two_steps(
         written["seed_everything"],
     )
     assert summary["before"].keys() == summary["after"].keys()
-    assert summary["before"].keys() & {"pass@1", "pair_accuracy"}
+    assert summary["before"].keys() & {"pass@1", "human_eval/pass@1", "pair_accuracy"}
     assert "held out, with 95% intervals" in capsys.readouterr().out
 
 
