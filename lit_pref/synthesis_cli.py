@@ -103,6 +103,7 @@ def synthesize(
     made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
     settings: dict[str, JsonValue] = {
         **job.provenance(),
+        "policy_name": opened.name,
         "split": split,
         "strategy": strategy,
         "pairs_per_problem": pairs_per_problem,
@@ -123,9 +124,10 @@ def synthesize(
 
 
 class _Opened(NamedTuple):
-    """A generator, what tells its policy apart, and fingerprints of its tokenizer where that is known."""
+    """A generator, its policy's name, what tells it apart, and fingerprints of its tokenizer where that is known."""
 
     generator: Generator
+    name: str
     identity: JsonValue
     tokenizer: str | None
     vocabulary: str | None
@@ -133,14 +135,13 @@ class _Opened(NamedTuple):
 
 def _opened(policy: str | None, generator: Generator | None) -> _Opened:
     if generator is not None:
-        return _Opened(generator, _identity(generator), None, None)
+        return _Opened(generator, type(generator).__name__, _identity(generator), None, None)
     policy = policy or _DEFAULT_POLICY
     model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
     weights = weights_fingerprint(model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     local = LocalGenerator(model, tokenizer, tokenize_prompt)
-    identity: JsonValue = {"policy": policy, "weights": weights}
-    return _Opened(local, identity, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
+    return _Opened(local, policy, weights, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
 
 
 def _identity(generator: Generator) -> JsonValue:

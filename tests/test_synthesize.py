@@ -13,7 +13,7 @@ import yaml
 from lit_pref.cli import main
 from lit_pref.data.formats import read_pairs
 from lit_pref.generation import LocalGenerator, OpenAIGenerator
-from lit_pref.models import export_model, load_causal_lm, load_tokenizer
+from lit_pref.models import export_model, load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.sandbox import level_in_force
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion
@@ -62,8 +62,8 @@ def test_a_folder_holds_samples_pairs_counts_and_where_they_are_from(capsys: pyt
     for name, count in counts.items():
         assert name in shown and f"{count:,}" in shown
     provenance = summary()["provenance"]
-    assert provenance["task"] == "code" and provenance["policy"]["policy"] == "embedded:coder"
-    assert len(provenance["policy"]["weights"]) == 32
+    assert (provenance["task"], provenance["policy_name"]) == ("code", "embedded:coder")
+    assert provenance["policy"] == weights_fingerprint(load_causal_lm("embedded:coder"))
     assert (provenance["strategy"], provenance["split"], provenance["seed"]) == ("random", "train", 1)
     assert summary()["sandbox"] == level_in_force() is not None
 
@@ -311,12 +311,14 @@ def test_a_configuration_begins_with_its_command_and_resolves(config: Path, caps
     assert exit_.value.code == 0
     resolved = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load(config.read_text())
-    generator = written.pop("generator", None)
-    assert {name: resolved[name] for name in written if name != "task"} == {
-        name: value for name, value in written.items() if name != "task"
-    }
-    if generator is not None:
-        assert resolved["generator"]["init_args"].items() >= generator["init_args"].items()
+    for name, value in written.items():
+        if name == "decontaminate_against":
+            assert [each["class_path"].split(".")[-1] for each in resolved[name]] == value
+        elif isinstance(value, dict) and "class_path" in value:
+            assert resolved[name]["class_path"].split(".")[-1] == value["class_path"]
+            assert resolved[name]["init_args"].items() >= value.get("init_args", {}).items()
+        else:
+            assert resolved[name] == value
 
 
 def test_help_of_the_command_needs_no_heavy_import() -> None:
