@@ -183,6 +183,10 @@ class Sandbox(ABC):
     def run(self, programs: Sequence[Program]) -> list[Verdict]:
         """One verdict a program, in order; equal for any concurrency."""
 
+    def results(self, programs: Sequence[Program]) -> list[tuple[str, ...]]:
+        """What the calls of each program's cases give, as literals, up to the first that gives no plain value."""
+        raise NotImplementedError(f"{type(self).__name__} gives verdicts alone")
+
 
 class Task(ABC):
     """Problems, and the grading of completions."""

@@ -21,7 +21,7 @@ from lit_pref.errors import SandboxUnavailableError
 from lit_pref.processors import usable_processors
 from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.sandbox.selftest import first_leak
-from lit_pref.sandbox.verdict import encode_requests, flaw, judge
+from lit_pref.sandbox.verdict import encode_requests, flaw, given, judge
 from lit_pref.types import Program, Sandbox, Verdict
 
 MAX_DEFAULT_WORKERS = 4
@@ -54,6 +54,14 @@ class _PooledSandbox(Sandbox):
         for index, several in zip(sound, requests, strict=True):
             verdicts[index] = judge(programs[index], [next(replies) for _ in several])
         return [verdict for verdict in verdicts if verdict is not None]
+
+    def results(self, programs: Sequence[Program]) -> list[tuple[str, ...]]:
+        """What the calls of each program's cases give, as literals, up to the first that gives no plain value.
+
+        What a program wrote is checked to be a literal, and is no more than its word.
+        """
+        requests = [request for program in programs for request in encode_requests(program)]
+        return [given(reply) for reply in self._pool.run(requests)]
 
     @property
     def worker_pids(self) -> list[int]:

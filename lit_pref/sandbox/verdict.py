@@ -133,6 +133,18 @@ def _of_calls(program: Program, reply: Reply | None) -> Verdict:
     return Verdict(outcome, reached, detail if reached is None else f"case {reached}: {detail}")
 
 
+def given(reply: Reply | None) -> tuple[str, ...]:
+    """The results of a program's calls that are literals, up to the first that is none."""
+    values = [] if reply is None else _read(reply.payload)[2]
+    sound = []
+    for value in values:
+        try:
+            sound.append(canonical_literal(value))
+        except ValueError:
+            break
+    return tuple(sound)
+
+
 def _read(payload: bytes) -> tuple[bool, bool, list[str], tuple[str, str]]:
     """(whether the source began, whether it returned, results, the last line's kind and text)."""
     lines = payload.decode("ascii", "replace").split("\n")[:-1]

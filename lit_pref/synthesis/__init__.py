@@ -1,5 +1,6 @@
 """Raw material to preference data."""
 
+from lit_pref.synthesis.check_filter import CheckReport, KillFilter, summarize
 from lit_pref.synthesis.decontamination import Decontaminated, Overlap, decontaminate
 from lit_pref.synthesis.execution import (
     ExecutionPairs,
@@ -10,12 +11,15 @@ from lit_pref.synthesis.execution import (
     passing_demonstrations,
 )
 from lit_pref.synthesis.graded_samples import GradedSamples, SamplingJob, cached_samples, kept_samples
+from lit_pref.synthesis.test_writing import recorded_check, with_checks, write_checks
 
 __all__ = [
+    "CheckReport",
     "Decontaminated",
     "ExecutionPairs",
     "GradedSample",
     "GradedSamples",
+    "KillFilter",
     "Overlap",
     "PairStrategy",
     "SampleSettings",
@@ -25,4 +29,8 @@ __all__ = [
     "execution_pairs",
     "kept_samples",
     "passing_demonstrations",
+    "recorded_check",
+    "summarize",
+    "with_checks",
+    "write_checks",
 ]

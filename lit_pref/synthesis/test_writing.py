@@ -5,6 +5,7 @@ as in CodeT (arXiv 2207.10397); prompts, filter and recording are ours.
 Not covered: problems without an entry point (programs that read and print), exceptions that a problem asks for.
 """
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,14 +14,12 @@ from typing import Literal, NamedTuple
 from lit_pref.syntax import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.assertions import assertions, literal_calls
 from lit_pref.syntax.continuation import open_function
-from lit_pref.syntax.python import parses, statements
+from lit_pref.syntax.python import parses
 from lit_pref.synthesis.check_filter import CheckReport, Draft, KillFilter, filter_checks
 from lit_pref.synthesis.execution import SampleSettings
 from lit_pref.types import Case, Generator, Problem, Program, Sandbox, Text
 
-_SLICE = 72  # hex digits of a result that a verdict's detail has room for
 _MAX_RESULT = 1_000  # characters of a result's text that is worth recording
-_SHOWN = re.compile(r", got '([0-9a-f]*)'$")
 _FLOAT = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -144,31 +143,7 @@ def _equality(call: str, text: str) -> str:
 
 
 def _results(asked: Sequence[tuple[str, str]], sandbox: Sandbox) -> list[str | None]:
-    """The literal that each call gives in its source; None for an exception, another object or a long text.
-
-    A sandbox tells how a program fared and not what it gave, but the detail of a failed case shows a short result. So
-    the text is asked for as hex digits, slice by slice, in cases that fail.
-    """
-
-    def shown(slices: Sequence[tuple[int, int]]) -> list[str | None]:
-        programs = [
-            Program(asked[row][0], (Case(f"ascii({asked[row][1]}).encode().hex()[{at}:{at + _SLICE}]", "None"),))
-            for row, at in slices
-        ]
-        found = [_SHOWN.search(verdict.detail) for verdict in sandbox.run(programs)]
-        return [match[1] if match else None for match in found]
-
-    digits = shown([(row, 0) for row in range(len(asked))])
-    full = [row for row, first in enumerate(digits) if first is not None and len(first) == _SLICE]
-    places = range(_SLICE, 2 * _MAX_RESULT + _SLICE, _SLICE)
-    rest = iter(shown([(row, at) for row in full for at in places]))
-    for row in full:
-        digits[row] = (digits[row] or "") + "".join(next(rest) or "" for _ in places)
-    texts = [None if found is None else bytes.fromhex(found).decode("ascii") for found in digits]
-    return [text if text is not None and _is_recordable(text) else None for text in texts]
-
-
-def _is_recordable(text: str) -> bool:
-    source = f"_ = {text}"
-    literal = parses(source) and all(statement.uses <= {"_", "set", "frozenset"} for statement in statements(source))
-    return literal and len(text) <= _MAX_RESULT
+    """The literal that each call gives in its source; None for an exception, another object or a long text."""
+    found = sandbox.results([Program(source, (Case(call, "None"),)) for source, call in asked])
+    literals = [ascii(ast.literal_eval(texts[0])) if texts else None for texts in found]
+    return [text if text is not None and len(text) <= _MAX_RESULT else None for text in literals]

@@ -165,7 +165,7 @@ def test_what_the_reference_gives_is_recorded():
         recorded_check(TOLD, ["add(1, 2 +)"], default_sandbox())
 
 
-def test_objects_and_sets_that_a_reference_gives():
+def test_objects_that_a_reference_gives_are_not_recorded():
     source = "def add(a, b):\n    return {0: {a}, 1: set(), 2: frozenset([a]), 3: object, 4: object()}[b]\n"
     report = recorded_check(
         replace(TOLD, reference=source), [f"add(7, {n})" for n in range(5)], default_sandbox(), KillFilter(0)
@@ -173,7 +173,6 @@ def test_objects_and_sets_that_a_reference_gives():
     assert report.check is not None and report.check.code.splitlines() == [
         "assert add(7, 0) == {7}",
         "assert add(7, 1) == set()",
-        "assert add(7, 2) == frozenset({7})",
     ]
 
 
