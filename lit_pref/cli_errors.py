@@ -5,7 +5,7 @@ jsonargparse reports every branch of a type that did not fit, nested; here the b
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -24,10 +24,14 @@ _OPTION = re.compile(
 _GIVEN = re.compile(r"Given value: (.*)")
 
 
-def readable(message: str, modules: Iterable[ModuleType]) -> str:
+_OF_TRAINING = ("model", "data", "trainer", "seed_everything", "runs_folder", "run_name", "project", "ckpt_path")
+
+
+def readable(message: str, modules: Iterable[ModuleType], options: Sequence[str] = _OF_TRAINING) -> str:
     """A parser's or constructor's message without its repetitions.
 
     modules: whose public classes and their parameters are what a misspelt name may have meant.
+    options: of the command itself.
     """
     classes = [getattr(module, name) for module in modules for name in module.__all__]
     classes = [item for item in classes if inspect.isclass(item) and not inspect.isabstract(item)]
@@ -42,7 +46,7 @@ def readable(message: str, modules: Iterable[ModuleType]) -> str:
         if branch := _BRANCH.fullmatch(text):
             kinds.append(branch[1])
         else:
-            found.append(_said(text, classes))
+            found.append(_said(text, classes, options))
     given = _GIVEN.search(message)
     # None of a union's plain types; that it names no class either is news only where it looks like one.
     if kinds and given and not (found and given[1][0].isupper()):
@@ -53,7 +57,7 @@ def readable(message: str, modules: Iterable[ModuleType]) -> str:
     return ".".join(fields) + ("." if re.match(r"[\w.]+: ", text) else ": ") + text if fields else text
 
 
-def _said(text: str, classes: list[type]) -> str:
+def _said(text: str, classes: list[type], options: Sequence[str]) -> str:
     text = _LITERAL.sub(r"one of \1", text.replace('in "<unicode string>", ', "at "))
     if match := re.search(r"Expected a dot import path string: (\S+)", text):
         return f"there is no class {match[1]!r}{_meant(match[1], sorted(item.__name__ for item in classes))}"
@@ -63,7 +67,7 @@ def _said(text: str, classes: list[type]) -> str:
         return f"name the {match[1]} before its arguments"
     if match := _OPTION.search(text):
         option = match[match.lastindex or 0]
-        return f"there is no option {option!r}{_meant_option(option, classes)}"
+        return f"there is no option {option!r}{_meant_option(option, classes, options)}"
     if match := re.search(r"Unexpected config: (.*)", text):
         return f"expected keys and values such as seed_everything: 1, got {match[1]}"
     if match := re.search(r"Expected (?:an? )?(.+?)\. Got value: (.*)", text):
@@ -76,10 +80,9 @@ def _meant(name: str, candidates: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(candidates)}"
 
 
-def _meant_option(name: str, classes: list[type]) -> str:
-    top = ["model", "data", "trainer", "seed_everything", "runs_folder", "run_name", "project", "ckpt_path"]
+def _meant_option(name: str, classes: list[type], options: Sequence[str]) -> str:
     arguments = sorted({parameter for item in classes for parameter in inspect.signature(item).parameters})
     first, *_, last = name.split(".") if "." in name else (name, name)
-    near = get_close_matches(first, top, n=1) if first not in top else []
-    near = near or get_close_matches(last, [*top, *arguments], n=1)
+    near = get_close_matches(first, options, n=1) if first not in options else []
+    near = near or get_close_matches(last, [*options, *arguments], n=1)
     return f"; did you mean {near[0]!r}?" if near else "; see --help"

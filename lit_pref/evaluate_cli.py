@@ -12,10 +12,8 @@ from dataclasses import asdict
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-from jsonargparse import ArgumentParser
 from rich import get_console
 
 import lit_pref.generation
@@ -23,7 +21,6 @@ import lit_pref.sandbox
 import lit_pref.tasks
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.checkpoints import checkpoint_model
-from lit_pref.cli_errors import readable
 from lit_pref.data.encoding import tokenizer_identity
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.data.tokenize import tokenize_prompt
@@ -31,10 +28,10 @@ from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import HarnessError, check_harness, grade, held_out_problems
 from lit_pref.evaluation.results import Results, evaluation_results
 from lit_pref.evaluation.sample_files import Samples, read_samples, write_samples
+from lit_pref.function_cli import run_function
 from lit_pref.generation import LocalGenerator
 from lit_pref.model_cli import read_checkpoint
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.processors import usable_processors
 from lit_pref.progress import progress_bar
 from lit_pref.sandbox import level_in_force
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
@@ -231,20 +228,5 @@ def _interrupted(again: str) -> Iterator[None]:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(readable(str(message), NAMED))
-
-
 def run_evaluate(arguments: list[str]) -> None:
-    torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    parser = _Parser(prog="lit-pref evaluate", description=_DESCRIPTION)
-    parser.add_argument("--config", action="config", help="A YAML file of these options; a later one or option wins.")
-    parser.add_function_arguments(evaluate)
-    parsed = parser.parse_args(arguments)
-    try:
-        ready = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise UserError(readable(str(error), NAMED)) from error
-    ready.pop("config", None)
-    evaluate(**ready)
+    run_function(evaluate, arguments, _DESCRIPTION, NAMED)

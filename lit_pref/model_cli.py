@@ -2,15 +2,14 @@
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser, auto_cli
 
 from lit_pref.checkpoints import checkpoint_model
-from lit_pref.cli_errors import readable
 from lit_pref.data.tokenizer_training import train_tokenizer
 from lit_pref.errors import UserError
+from lit_pref.function_cli import run_function
 from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.tasks import CodeTask
 
@@ -69,14 +68,9 @@ def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: i
     print(f"wrote {output}: {len(trained)} tokens")
 
 
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(readable(str(message), ()))
-
-
 def run_export(arguments: list[str]) -> None:
-    auto_cli(export, args=arguments, as_positional=False, prog="lit-pref export", parser_class=_Parser)
+    run_function(export, arguments)
 
 
 def run_tokenizer(arguments: list[str]) -> None:
-    auto_cli(tokenizer, args=arguments, as_positional=False, prog="lit-pref tokenizer", parser_class=_Parser)
+    run_function(tokenizer, arguments)

@@ -10,10 +10,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import torch
-from jsonargparse import ArgumentParser
 from rich import box, get_console
 from rich.table import Table
 
@@ -21,16 +20,15 @@ import lit_pref.generation
 import lit_pref.sandbox
 import lit_pref.tasks
 from lit_pref.callbacks.provenance import git_state, versions
-from lit_pref.cli_errors import readable
 from lit_pref.data.encoding import vocabulary_fingerprint
 from lit_pref.data.pair_files import write_pairs
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import Finite, held_out_problems
+from lit_pref.function_cli import run_function
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.processors import usable_processors
 from lit_pref.sandbox import level_in_force
 from lit_pref.synthesis import (
     Decontaminated,
@@ -228,20 +226,5 @@ def _check(
         raise UserError(f"--pairs_per_problem: must be >= 1, got {pairs_per_problem}")
 
 
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(readable(str(message), NAMED))
-
-
 def run_synthesize(arguments: list[str]) -> None:
-    torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    parser = _Parser(prog="lit-pref synthesize", description=_DESCRIPTION)
-    parser.add_argument("--config", action="config", help="A YAML file of these options; a later one or option wins.")
-    parser.add_function_arguments(synthesize)
-    parsed = parser.parse_args(arguments)
-    try:
-        ready = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise UserError(readable(str(error), NAMED)) from error
-    ready.pop("config", None)
-    synthesize(**ready)
+    run_function(synthesize, arguments, _DESCRIPTION, NAMED)
