@@ -46,7 +46,7 @@ def our_harness(sandbox: Any) -> tuple[float, list[bool]]:
     """Executions a second, and which completions passed."""
     from lit_pref.tasks import HumanEval
 
-    task = HumanEval(sandbox=sandbox)
+    task = HumanEval(extract=False, sandbox=sandbox)  # as the package: prompt and completion as they are
     problems = {problem.id: problem for problem in task.problems("test", 164, 0)}
     pairs = [(problems[problem["task_id"]], body) for problem, body in completions()]
     start = time.perf_counter()
