@@ -32,7 +32,7 @@ objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget
 reward loss  BradleyTerry
 adapters     LoRA
-tasks        CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus
+tasks        CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, CodeProblems (your own)
 evaluations  PassAtK, HeldOutPairs
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
 policies     embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
