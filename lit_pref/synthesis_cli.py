@@ -1,14 +1,14 @@
 """`lit-pref synthesize`: preference pairs from problems with tests, in a folder that a later run can go on with.
 
-The folder holds `samples/` (graded samples in shards), `pairs.parquet`, `decontaminated.json` where that was asked for,
-and `summary.json`: counts, and all that they depend on. Samples are made once for a folder; pairs are made again by
-each run, so another strategy costs seconds. Not covered: pairs of several tasks in one folder; a model that needs more
-than one device (a server or vLLM holds it).
+The folder holds `samples/` (graded samples in shards), `pairs.parquet`, `decontaminated.json` and `tests/` with
+`checks.jsonl` where those were asked for, and `summary.json`: counts, and all that they depend on. Tests and samples
+are made once for a folder; pairs are made again by each run, so another strategy costs seconds. Not covered: pairs of
+several tasks in one folder; a model that needs more than one device (a server or vLLM holds it).
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,14 +33,19 @@ from lit_pref.sandbox import level_in_force
 from lit_pref.synthesis import (
     Decontaminated,
     ExecutionPairs,
+    KillFilter,
     PairStrategy,
+    ProblemsWithTests,
     SampleSettings,
     SamplingJob,
+    WriteTests,
     decontaminate,
     execution_pairs,
     kept_samples,
+    refuse_untested,
+    with_tests,
 )
-from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
+from lit_pref.synthesis.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Generator, Problem, Sampling, Split, Task
 
@@ -66,13 +71,16 @@ def synthesize(
     strategy: PairStrategy = "random",
     pairs_per_problem: int = 1,
     decontaminate_against: Task | list[Task] | None = None,
+    write_tests: WriteTests = "no",
+    min_kill_rate: float = 0.5,
     seed: int = 0,
 ) -> None:
     """Make execution-labelled preference pairs, after arXiv 2410.18585.
 
     Args:
         output: the folder to make, or to go on with.
-        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, or a class of your own.
+        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, CodeProblems for a file of
+            your own, or a class of your own.
         policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model folder
             or a hub id.
         generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
@@ -86,18 +94,26 @@ def synthesize(
         pairs_per_problem: at most; further ones take other completions where there are any.
         decontaminate_against: a benchmark or a list of them, as HumanEval: problems that share 10 words in a row with
             a prompt or a solution of its test split are dropped first, counted by benchmark.
+        write_tests: for problems that have no tests: written takes asserts from the policy or generator, recorded its
+            calls with what the reference gives; as many answers a problem as samples, drawn alike. The asserts that
+            the reference fails are dropped. no refuses such problems.
+        min_kill_rate: share of the reference's mutants (one slip each) that such tests must fail to be kept.
         seed: draws problems, samples and pairs.
     """
-    _check(policy, generator, samples, problems, pairs_per_problem)
+    _check(policy, generator, samples, problems, pairs_per_problem, min_kill_rate)
     task = task if task is not None else CodeTask()
     benchmarks = _texts_of(decontaminate_against)
     clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
     if not clean.problems:
         raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
+    if write_tests == "no":
+        refuse_untested(clean.problems)
     opened = _opened(policy, generator)
     draw = SampleSettings(samples, sampling, seed)
     job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
-    graded = kept_samples(output / "samples", job, f"{len(clean.problems):,} {split} problems x {samples}")
+    tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
+    job = replace(job, problems=tested.problems)
+    graded = kept_samples(output / "samples", job, f"{len(job.problems):,} {split} problems x {samples}")
     made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
     settings: dict[str, JsonValue] = {
         **job.provenance(),
@@ -106,9 +122,11 @@ def synthesize(
         "strategy": strategy,
         "pairs_per_problem": pairs_per_problem,
         "decontaminated_against": list(benchmarks),
+        "write_tests": write_tests,
+        "min_kill_rate": min_kill_rate,
     }
-    _write(output, made, clean, settings, opened.vocabulary)
-    get_console().print(_table(f"{task.name}, {split}", made, clean))
+    _write(output, made, clean, tested, settings, opened.vocabulary)
+    get_console().print(_table(f"{task.name}, {split}", made, clean, tested))
     if not made.pairs:
         raise UserError(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
@@ -133,24 +151,13 @@ class _Opened(NamedTuple):
 
 def _opened(policy: str | None, generator: Generator | None) -> _Opened:
     if generator is not None:
-        return _Opened(generator, type(generator).__name__, _identity(generator), None, None)
+        return _Opened(generator, type(generator).__name__, generator_identity(generator), None, None)
     policy = policy or _DEFAULT_POLICY
     model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
     weights = weights_fingerprint(model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     local = LocalGenerator(model, tokenizer, tokenize_prompt)
     return _Opened(local, policy, weights, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
-
-
-def _identity(generator: Generator) -> JsonValue:
-    """A generator's class and the fields that decide what it writes, which are those that compare; never a key."""
-    if not is_dataclass(generator):
-        raise UserError(
-            f"--generator: {type(generator).__name__} must be a dataclass: its fields say what its samples depend on, "
-            "so that a later run knows whether it can go on with them"
-        )
-    compared = {each.name: getattr(generator, each.name) for each in fields(generator) if each.compare}
-    return {"generator": type(generator).__qualname__, **compared}
 
 
 def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
@@ -176,7 +183,12 @@ def _texts_of(benchmarks: Task | Sequence[Task] | None) -> dict[str, list[Proble
 
 
 def _write(
-    output: Path, made: ExecutionPairs, clean: Decontaminated, settings: dict[str, JsonValue], vocabulary: str | None
+    output: Path,
+    made: ExecutionPairs,
+    clean: Decontaminated,
+    tested: ProblemsWithTests,
+    settings: dict[str, JsonValue],
+    vocabulary: str | None,
 ) -> None:
     """The summary last: where it stands, all of its run stands."""
     file = output / "summary.json"
@@ -190,6 +202,7 @@ def _write(
     summary: dict[str, JsonValue] = {
         "counts": made.counts,
         "decontaminated": clean.counts,
+        "tests": tested.summary,
         "provenance": settings,
         "sandbox": level,
         "git_commit": git.commit,
@@ -199,14 +212,14 @@ def _write(
     write_json(file, summary)
 
 
-def _table(title: str, made: ExecutionPairs, clean: Decontaminated) -> Table:
+def _table(title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("count", justify="right")
-    for name, count in clean.counts.items():
-        table.add_row(f"problems dropped, shared with {name}", f"{count:,}")
-    for name, count in made.counts.items():
-        table.add_row(name, f"{count:,}")
+    shared = {f"problems dropped, shared with {name}": f"{count:,}" for name, count in clean.counts.items()}
+    counted = {name: f"{count:,}" for name, count in made.counts.items()}
+    for row in {**shared, **tested.table, **counted}.items():
+        table.add_row(*row)
     return table
 
 
@@ -214,7 +227,12 @@ def _table(title: str, made: ExecutionPairs, clean: Decontaminated) -> Table:
 
 
 def _check(
-    policy: str | None, generator: Generator | None, samples: int, problems: int | None, pairs_per_problem: int
+    policy: str | None,
+    generator: Generator | None,
+    samples: int,
+    problems: int | None,
+    pairs_per_problem: int,
+    min_kill_rate: float,
 ) -> None:
     if policy is not None and generator is not None:
         raise UserError("give --policy or --generator, not both")
@@ -224,6 +242,8 @@ def _check(
         raise UserError(f"--problems: must be >= 1, got {problems}")
     if pairs_per_problem < 1:
         raise UserError(f"--pairs_per_problem: must be >= 1, got {pairs_per_problem}")
+    if not 0 <= min_kill_rate <= 1:
+        raise UserError(f"--min_kill_rate: must be in [0, 1], got {min_kill_rate}")
 
 
 def run_synthesize(arguments: list[str]) -> None:

@@ -15,6 +15,7 @@ from lit_pref.data.formats import read_pairs
 from lit_pref.generation import LocalGenerator, OpenAIGenerator
 from lit_pref.models import export_model, load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.sandbox import level_in_force
+from lit_pref.synthesis import write_checks
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion
 
@@ -248,6 +249,157 @@ def test_a_server_that_fails_is_said_in_a_line(refused: Callable[..., str]) -> N
     assert message.startswith("http://127.0.0.1:9/v1/completions: no connection")
 
 
+# --- tests for problems that have none --------------------------------------------------------------------------------
+
+SCRIPT = """
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lit_pref.types import Completion, Generator
+
+
+@dataclass(frozen=True)
+class Script(Generator):
+    answers: str
+
+    def generate(self, prompts, samples, sampling, seed):
+        scripted = json.loads(Path(self.answers).read_text())
+        found = []
+        for turns in prompts:
+            told = turns[-1]["content"]
+            kind = "tests" if "Do not solve it" in told else "solutions"
+            texts = next(answers[kind] for name, answers in scripted.items() if f"`{name}`" in told)
+            found.append([Completion(text, (), (), True) for text in texts])
+        with open("asked.txt", "a") as asked:
+            asked.write(f"{len(prompts)} {kind}\\n")
+        return found
+"""
+BODIES = {"add": "a + b", "near": "abs(a - b)", "mul": "a * b", "neg": "-a - b"}  # two mutants each, but for neg
+ANSWERS = {
+    # add: both mutants fail, a - b and None. near: of a + b and None the second. mul: 2 * 3 is not 5.
+    "add": {"tests": ["assert add(1, 2) == 3", "assert add(0, 1) == 1\nassert add(1, 1) == 1"]},
+    "near": {"tests": ["assert near(0, 0) == 0", "I would rather not."]},
+    "mul": {"tests": ["assert mul(2, 3) == 5", "assert mul(2, 3) == 5"]},
+    "neg": {"tests": []},
+}
+
+
+@pytest.fixture
+def untested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments for four problems, the last with tests of its own, and a generator that is right every other time."""
+    rows: list[dict[str, object]] = [
+        {"id": name, "prompt": f"Write `{name}`.", "reference": f"def {name}(a, b):\n    return {body}\n"}
+        for name, body in BODIES.items()
+    ]
+    rows[-1]["test_list"] = ["assert neg(1, 2) == -3"]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    solutions = {
+        name: {"solutions": [f"```python\ndef {name}(a, b):\n    return {body}\n```" for body in (right, "a + 7")]}
+        for name, right in BODIES.items()
+    }
+    Path("answers.json").write_text(json.dumps({name: ANSWERS[name] | solutions[name] for name in BODIES}))
+    Path("script.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "script", raising=False)
+    task = ["--task", "CodeProblems", "--task.source", "own.jsonl", "--task.style", "chat", "--problems", "null"]
+    script = ["--policy", "null", "--generator", "script.Script", "--generator.answers", "answers.json"]
+    return [*task, *script, "--samples", "2", "--min_kill_rate", "0.6"]
+
+
+def checks() -> dict[str, Any]:
+    lines = Path("out/checks.jsonl").read_text().splitlines()
+    return {row.pop("problem_id"): row for row in map(json.loads, lines)}
+
+
+def test_written_tests_are_kept_where_they_are_right_and_strong(
+    untested: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*SMALL, *untested, "--write_tests", "written"])
+    found = checks()
+    assert {name: (row["fate"], row["kill_rate"], row["asserts"], row["dropped"]) for name, row in found.items()} == {
+        "add": ("kept", 1.0, 2, 1),
+        "near": ("too weak", 0.5, 1, 0),
+        "mul": ("reference failed", None, 0, 1),  # both answers are one assert
+    }
+    assert found["add"]["check"] == "assert add(1, 2) == 3\nassert add(0, 1) == 1\n"
+    told = summary()["tests"]
+    assert {name: count for name, count in told.items() if count} == {
+        "problems": 3, "kept": 1, "too weak": 1, "reference failed": 1, "asserts": 3, "dropped asserts": 2,
+        "kill rate": 0.75,  # (2 + 1) of (2 + 2) mutants
+    }  # fmt: skip
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["kill", "rate", "of", "all", "tests", "made", "75.0%"] in shown
+    assert ["problems", "dropped,", "tests:", "too", "weak", "1"] in shown
+    # add by its written tests, neg by its own
+    pairs = read_pairs("out/pairs.parquet").pairs
+    assert [pair.prompt[-1]["content"] for pair in pairs] == ["Write `add`.", "Write `neg`."]
+    assert [BODIES["add"] in pairs[0].chosen[0]["content"], "a + 7" in pairs[0].rejected[0]["content"]] == [True] * 2
+    assert summary()["counts"]["problems"] == 2
+
+
+def test_recorded_tests_take_results_from_the_reference(untested: list[str]) -> None:
+    main([*SMALL, *untested, "--write_tests", "recorded"])
+    # mul(2, 3) is 6 in the reference: 2 + 3 and None fail; near(0, 0) is 0 in a + b too: 2 + 1 + 2 of 6 mutants
+    assert {name: row["fate"] for name, row in checks().items()} == {"add": "kept", "near": "too weak", "mul": "kept"}
+    assert summary()["tests"]["kill rate"] == pytest.approx(5 / 6)
+    assert checks()["mul"]["check"] == "assert mul(2, 3) == 6\n"
+    assert summary()["counts"]["pairs"] == 3
+
+
+def test_a_second_run_asks_for_no_tests_and_an_interrupted_one_goes_on(
+    untested: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lit_pref.synthesis.written_tests._SHARD_PROBLEMS", 2)
+    command = [*SMALL, *untested, "--write_tests", "written"]
+
+    def stopped(problems: Any, *arguments: Any) -> Any:
+        if problems[0].id == "mul":
+            raise KeyboardInterrupt
+        return write_checks(problems, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lit_pref.synthesis.written_tests.write_checks", stopped)
+        with pytest.raises(SystemExit) as exit_:
+            main(command)
+    assert exit_.value.code == 130 and not Path("out/checks.jsonl").exists()
+    main(command)
+    asked = Path("asked.txt").read_text().splitlines()
+    assert asked == ["2 tests", "1 tests", "2 solutions"]
+    first, written = summary(), Path("out/checks.jsonl").read_bytes()
+    main(command)
+    assert Path("asked.txt").read_text().splitlines() == asked
+    assert (summary(), Path("out/checks.jsonl").read_bytes()) == (first, written)
+    capsys.readouterr()
+    for other, change in (
+        (["--min_kill_rate", "0.4"], "min_kill_rate: 0.6 there, 0.4 now"),
+        (["--write_tests", "recorded"], "expected: written there, recorded now"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*command, *other])
+        assert f"out/tests: was made otherwise ({change}); name another folder" in capsys.readouterr().err
+    # what cannot be read is made again
+    Path("out/tests/part-00001.parquet").write_bytes(b"PAR1")
+    main(command)
+    assert Path("asked.txt").read_text().splitlines() == [*asked, "1 tests"]
+    assert (summary(), Path("out/checks.jsonl").read_bytes()) == (first, written)
+
+
+def test_problems_without_tests_are_refused_by_default(untested: list[str], refused: Callable[..., str]) -> None:
+    assert refused(*untested) == (
+        "3 of 4 problems have no tests, the first is add: have them made by --write_tests written, or recorded from "
+        "the references by --write_tests recorded"
+    )
+    assert not Path("out").exists() and not Path("asked.txt").exists()
+
+
+def test_a_policy_that_writes_no_tests_leaves_no_problem(untested: list[str], refused: Callable[..., str]) -> None:
+    here = ["--policy", "embedded:coder", "--generator", "null", "--task.style", "completion", "--problems", "1"]
+    message = refused(*untested, *here, "--write_tests", "written", "--sampling.temperature", "0")
+    assert message.startswith("no problem is left; problems that had no tests: 1, problems dropped, tests: ")
+    assert message.endswith("; out/checks.jsonl holds what was written") and len(checks()) == 1
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +409,8 @@ def test_a_server_that_fails_is_said_in_a_line(refused: Callable[..., str]) -> N
         (["--samples", "1"], "--samples: must be >= 2 to hold a passing and a failing one, got 1"),
         (["--problems", "0"], "--problems: must be >= 1, got 0"),
         (["--pairs_per_problem", "0"], "--pairs_per_problem: must be >= 1, got 0"),
+        (["--min_kill_rate", "1.5"], "--min_kill_rate: must be in [0, 1], got 1.5"),
+        (["--write_tests", "yes"], "write_tests: expected one of 'no', 'written', 'recorded', got yes"),
         (["--strategy", "worst"], "strategy: expected one of 'random', 'best_vs_worst', got worst"),
         (["--split", "tset"], "split: expected one of 'train', 'validation', 'test', got tset"),
         (["--sampling.temperature", "-1"], "temperature must be >= 0, got -1.0"),
@@ -294,7 +448,15 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["synthesize", "--help"])
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
-    for option in ("--output", "--task", "--generator", "--strategy {random,best_vs_worst}", "--decontaminate_against"):
+    for option in (
+        "--output",
+        "--task",
+        "--generator",
+        "--strategy {random,best_vs_worst}",
+        "--decontaminate_against",
+        "--write_tests {no,written,recorded}",
+        "--min_kill_rate",
+    ):
         assert option in shown
     with pytest.raises(SystemExit):
         main(["synthesize", "--generator.help", "OpenAIGenerator"])

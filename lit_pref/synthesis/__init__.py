@@ -12,6 +12,7 @@ from lit_pref.synthesis.execution import (
 )
 from lit_pref.synthesis.graded_samples import GradedSamples, SamplingJob, cached_samples, kept_samples
 from lit_pref.synthesis.test_writing import recorded_check, with_checks, write_checks
+from lit_pref.synthesis.written_tests import ProblemsWithTests, WriteTests, refuse_untested, with_tests
 
 __all__ = [
     "CheckReport",
@@ -22,15 +23,19 @@ __all__ = [
     "KillFilter",
     "Overlap",
     "PairStrategy",
+    "ProblemsWithTests",
     "SampleSettings",
     "SamplingJob",
+    "WriteTests",
     "cached_samples",
     "decontaminate",
     "execution_pairs",
     "kept_samples",
     "passing_demonstrations",
     "recorded_check",
+    "refuse_untested",
     "summarize",
     "with_checks",
+    "with_tests",
     "write_checks",
 ]

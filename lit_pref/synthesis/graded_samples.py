@@ -9,7 +9,7 @@ Not covered: pruning what is no longer used; bytes of a shard that were altered 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -122,6 +122,17 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Hex digits that tell apart tokenizers which make other tokens of prompts or other text of samples."""
     # One without a fast backend does not state all that it does; its vocabulary is most of it.
     return tokenizer_identity(tokenizer) or provenance_digest([type(tokenizer).__qualname__, tokenizer.get_vocab()])
+
+
+def generator_identity(generator: Generator) -> JsonValue:
+    """A generator's class and the fields that decide what it writes, which are those that compare; never a key."""
+    if not is_dataclass(generator):
+        raise UserError(
+            f"--generator: {type(generator).__name__} must be a dataclass: its fields say what its samples depend on, "
+            "so that a later run knows whether it can go on with them"
+        )
+    compared = {each.name: getattr(generator, each.name) for each in fields(generator) if each.compare}
+    return {"generator": type(generator).__qualname__, **compared}
 
 
 class _Store:

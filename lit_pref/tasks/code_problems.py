@@ -51,9 +51,9 @@ class CodeProblems(_CodeBenchmark):
     or the reference defines exactly one.
 
     Args:
-        source: a file (JSON Lines, also as .gz, JSON, CSV, Parquet), a folder or a hub id of such rows. A file's rows
-            are of the split train unless they state another under `split`; folders and the hub have splits of their
-            own.
+        source: a file (JSON Lines, also as .gz, JSON, CSV, Parquet), a folder or a hub id, of rows with prompt,
+            reference and, where there are tests, one of test_list, test, input_output. A file's rows are of the split
+            train unless they state another under split; folders and the hub have splits of their own.
         style: what a prompt of text becomes. completion leaves it to be continued, chat makes it a user's turn (an
             open function with a request to complete it). Messages stay what they are.
         extract: take the code out of the completion and drop what the function does not need; false runs prompt and
@@ -184,7 +184,7 @@ def _check(row: Row, form: str, source: str, entry_point: str, shown: str) -> Ch
         raise RowError("no Python", f'{row.location}: "{form}" is no Python')
     body = statements(code)
     if entry_point in _bound(body) or not _runs(body, entry_point):
-        expected = f"statements that call {entry_point!r} of the program, or a function check(candidate)"
+        expected = f"statements that are run and call the program's {entry_point!r}, or a function check(candidate)"
         raise RowError("no test", f'{row.location}: expected under "{form}" {expected}')
     used = frozenset(name for each in body for name in each.uses) - _bound(body)
     before = _before(shown, entry_point)
