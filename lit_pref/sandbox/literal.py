@@ -9,7 +9,9 @@ Standard library only: the sandbox's worker script imports this file by its own 
 """
 
 import ast
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 MAX_DEPTH = 64
 _ATOMS = (bool, int, str, bytes, type(None))
@@ -37,6 +39,53 @@ def canonical(value: object, depth: int = 0) -> str:
         items = [f"{canonical(key, depth + 1)}: {canonical(item, depth + 1)}" for key, item in value.items()]
         return "{" + ", ".join(sorted(items)) + "}"
     raise NotPlainError(f"an object of type {type(value).__name__}")
+
+
+def loose(value: Any, depth: int = 0) -> str:
+    """The value's text up to Python's `==`: 1, 1.0 and True have one text, as have a set and its frozen twin.
+
+    Subclasses of builtin types count as the builtin value that they hold, whatever their methods say of it. Raises
+    `NotPlainError` for anything else, and for what does not even equal itself.
+    """
+    if depth > MAX_DEPTH:
+        raise NotPlainError(f"a value nested deeper than {MAX_DEPTH}")
+
+    def inner(items: Iterable[Any]) -> list[str]:
+        return [loose(item, depth + 1) for item in items]
+
+    # Not isinstance, which believes what an object says of its class.
+    for kind in type(value).__mro__:
+        if kind in _NUMBERS:
+            return _number(_NUMBERS[kind](value))
+        if kind is str:
+            return ascii(str.__str__(value))
+        if kind in (bytes, bytearray):
+            return ascii(bytes.fromhex(kind.hex(value)))
+        if kind in (list, tuple):
+            opening, closing = "[]" if kind is list else "()"
+            return opening + "".join(f"{text}, " for text in inner(kind.__iter__(value))) + closing
+        if kind in (set, frozenset):
+            return "{" + ", ".join(sorted(inner(kind.__iter__(value)))) + "}"
+        if kind is dict:
+            pairs = [": ".join(inner(pair)) for pair in dict.items(value)]
+            return "{" + ", ".join(sorted(pairs)) + ":}"
+        if kind is type(None):
+            return "None"
+    raise NotPlainError(f"an object of type {type(value).__name__}")
+
+
+_NUMBERS: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, complex: complex.__complex__}
+_NUMBERS[bool] = int.__int__
+
+
+def _number(value: Any) -> str:
+    if value != value:
+        raise NotPlainError("a number that does not equal itself")
+    if type(value) is complex and value.imag == 0:
+        value = value.real
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return repr(value)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -24,7 +24,7 @@ import sys
 import types
 import weakref
 from _queue import SimpleQueue  # `queue` would load threading into every program
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def _report_uncaught(uncaught: "sys.UnraisableHookArgs") -> None:
         os.write(CHANNEL, describe(uncaught.exc_value, uncaught.exc_traceback))
 
 
-def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]) -> None:
+def _evaluate(
+    max_bytes: int, calls: Sequence[str], namespace: dict[str, object], write: Callable[[object], str]
+) -> None:
     """Write one line for each call's result, up to the first that has none."""
     os.write(CHANNEL, b"R\n")
     for call in calls:
@@ -74,7 +76,7 @@ def _evaluate(max_bytes: int, calls: Sequence[str], namespace: dict[str, object]
             os.write(CHANNEL, b"C\n")
             return
         try:
-            text = literal.canonical(eval(code, namespace))
+            text = write(eval(code, namespace))
         except literal.NotPlainError as error:
             os.write(CHANNEL, _line("X", str(error)))
             return
@@ -99,10 +101,13 @@ def compiled(source: str) -> types.CodeType | bytes:
         return _line("S", f"{type(error).__name__}: {error}")
 
 
-def run_program(source: str, calls: list[str], proof: list[bytes], max_result_bytes: int) -> None:
+def run_program(
+    source: str, calls: list[str], proof: list[bytes], max_result_bytes: int, write: Callable[[object], str]
+) -> None:
     """Run the source, then evaluate the calls or, where there are none, write the proof; returns when that is over.
 
     proof: holds the proof line, and is emptied before the program starts.
+    write: a result's text.
     """
     code = compiled(source)
     if isinstance(code, bytes):
@@ -120,7 +125,7 @@ def run_program(source: str, calls: list[str], proof: list[bytes], max_result_by
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
         os.write(CHANNEL, describe(error, error.__traceback__))
     else:
-        _evaluate(max_result_bytes, calls, module.__dict__)
+        _evaluate(max_result_bytes, calls, module.__dict__, write)
 
 
 def run_for_output(source: str) -> None:

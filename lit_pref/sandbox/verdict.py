@@ -7,10 +7,12 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from lit_pref.sandbox.equalities import equalities
 from lit_pref.sandbox.literal import canonical_literal
 from lit_pref.sandbox.pool import Reply
-from lit_pref.sandbox.wire import CASES, CHECK, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT
+from lit_pref.sandbox.wire import CASES, CHECK, EQUALITIES, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT
 from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
 
 MAX_DETAIL = 200
@@ -20,7 +22,9 @@ MAX_VALUE = 80
 def encode_requests(program: Program) -> list[bytes]:
     """What a worker is sent, without what should come of it: one request, or one for each input that is piped in."""
     if program.check is not None:
-        check = program.check
+        check, simple = program.check, equalities(program.check)
+        if simple is not None:
+            return [_request(EQUALITIES, [program.source, [each.call for each in simple]])]
         return [_request(CHECK, [program.source], [check.code, check.context, list(check.entry_points)])]
     inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
     if inputs:
@@ -51,15 +55,33 @@ def flaw(program: Program) -> Verdict | None:
     return None
 
 
+class _Asked(NamedTuple):
+    """A call that a program's process evaluates, the text that its result must have, and what it is called."""
+
+    call: str
+    expected: str
+    number: int
+    name: str
+
+
+def _asked(program: Program) -> list[_Asked]:
+    """What is asked of a program in its own process; nothing of one that a checker asks, or whose output counts."""
+    if program.check is not None:
+        return [_Asked(*each, f"test {each.number}") for each in equalities(program.check) or ()]
+    cases = enumerate(_calls(program))
+    return [_Asked(case.call, canonical_literal(case.expected), i, f"case {i}") for i, case in cases]
+
+
 def judge(program: Program, replies: Sequence[Reply | None]) -> Verdict:
     """The verdict on one program from the replies to its requests; None where its workers died under it."""
-    if program.check is not None:
+    asked = _asked(program)
+    if program.check is not None and not asked:
         return _of_check(replies[0])
     inputs = [case for case in program.cases if isinstance(case, IOCase)]
     if not inputs:
-        return _of_calls(program, replies[0])
+        return _of_calls(asked, replies[0])
     for index, (case, reply) in enumerate(zip(inputs, replies, strict=True)):
-        verdict = _of_output(program, case, reply, index)
+        verdict = _of_output(case, reply, index)
         if not verdict.passed:
             return verdict
     return Verdict(Outcome.PASSED)
@@ -68,12 +90,12 @@ def judge(program: Program, replies: Sequence[Reply | None]) -> Verdict:
 _DEAD = Verdict(Outcome.KILLED, None, "it took its worker down twice")
 
 
-def _of_output(program: Program, case: IOCase, reply: Reply | None, index: int) -> Verdict:
+def _of_output(case: IOCase, reply: Reply | None, index: int) -> Verdict:
     if reply is None:
         return _DEAD
     began, _, _, last = _read(reply.payload)
     if reply.why or reply.status or last[0] in ("E", "S", "M") or not began:
-        outcome, detail = _stopped(program, reply, None, began, last)
+        outcome, detail = _stopped(reply, None, began, last)
         reached = index if began else None
         return Verdict(outcome, reached, detail if reached is None else f"case {index}: {detail}")
     expected, printed = _lines(case.expected), _lines(reply.output.decode("utf-8", "replace"))
@@ -115,22 +137,19 @@ def _of_check(reply: Reply | None) -> Verdict:
     return Verdict(outcome, index, detail if index is None else f"test {index}: {detail}")
 
 
-def _of_calls(program: Program, reply: Reply | None) -> Verdict:
+def _of_calls(asked: Sequence[_Asked], reply: Reply | None) -> Verdict:
     if reply is None:
         return _DEAD
-    calls = _calls(program)
     began, returned, values, last = _read(reply.payload)
-    for index, (case, value) in enumerate(zip(calls, values, strict=False)):
-        expected = canonical_literal(case.expected)
-        if value != expected:
-            return Verdict(Outcome.FAILED, index, f"case {index}: expected {_short(expected)}, got {_short(value)}")
-    if program.cases and len(values) >= len(program.cases):
+    for each, value in zip(asked, values, strict=False):
+        if value != each.expected:
+            detail = f"{each.name}: expected {_short(each.expected)}, got {_short(value)}"
+            return Verdict(Outcome.FAILED, each.number, detail)
+    if len(values) >= len(asked) and (asked or (reply.proved and reply.status == 0)):
         return Verdict(Outcome.PASSED)
-    if not program.cases and reply.proved and reply.status == 0:
-        return Verdict(Outcome.PASSED)
-    reached = len(values) if returned and program.cases else None
-    outcome, detail = _stopped(program, reply, reached, began, last)
-    return Verdict(outcome, reached, detail if reached is None else f"case {reached}: {detail}")
+    reached = asked[len(values)] if returned and asked else None
+    outcome, detail = _stopped(reply, reached, began, last)
+    return Verdict(outcome, *(None, detail) if reached is None else (reached.number, f"{reached.name}: {detail}"))
 
 
 def given(reply: Reply | None) -> tuple[str, ...]:
@@ -157,9 +176,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:MAX_DETAIL])
 
 
-def _stopped(
-    program: Program, reply: Reply, index: int | None, began: bool, last: tuple[str, str]
-) -> tuple[Outcome, str]:
+def _stopped(reply: Reply, asked: _Asked | None, began: bool, last: tuple[str, str]) -> tuple[Outcome, str]:
     """Why there is no further result: (outcome, detail)."""
     kind, text = last
     ended = _ended(reply)
@@ -169,11 +186,10 @@ def _stopped(
     reasons["L"] = (Outcome.OUTPUT_LIMIT, "a result longer than the limit")
     if kind in reasons:
         return reasons[kind]
-    case = None if index is None else _calls(program)[index]
-    if kind == "X" and case is not None:
-        return Outcome.FAILED, f"expected {_short(canonical_literal(case.expected))}, got {text}"
-    if kind == "C" and case is not None and not _is_expression(case.call):
-        return Outcome.HARNESS_ERROR, f"the call is no expression: {case.call[:MAX_VALUE]!r}"
+    if kind == "X" and asked is not None:
+        return Outcome.FAILED, f"expected {_short(asked.expected)}, got {text}"
+    if kind == "C" and asked is not None and not _is_expression(asked.call):
+        return Outcome.HARNESS_ERROR, f"the call is no expression: {asked.call[:MAX_VALUE]!r}"
     if not began and not reply.payload:
         return Outcome.HARNESS_ERROR, "the program's process could not be set up"
     return Outcome.ERROR, "the program exited before its end"

@@ -2,9 +2,10 @@
 
 import struct
 
-CASES, OUTPUT, CHECK = range(3)  # kinds of request, each JSON in two parts:
+CASES, EQUALITIES, OUTPUT, CHECK = range(4)  # kinds of request, each JSON in two parts:
 #            for the program's process          for its checker's
 #   CASES    [source, [call, ...]]              -
+#   EQUALITIES  the same; texts are `literal.loose`
 #   OUTPUT   [source, standard input]           -
 #   CHECK    [source]                           [code, context, [entry point, ...]]
 REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part

@@ -27,11 +27,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import checker, imports, isolate, program, seccomp, served, wire
+    from lit_pref.sandbox import checker, imports, isolate, literal, program, seccomp, served, wire
 else:  # files beside this one: nothing inside the sandbox imports the package
     import checker
     import imports
     import isolate
+    import literal
     import program
     import seccomp
     import served
@@ -142,7 +143,8 @@ class Worker:
         if kind == wire.OUTPUT:
             program.run_for_output(content[0])
         else:
-            program.run_program(content[0], content[1], proof, self.settings["result_bytes"])
+            write = literal.loose if kind == wire.EQUALITIES else literal.canonical
+            program.run_program(content[0], content[1], proof, self.settings["result_bytes"], write)
 
     def _fork(self, given: dict[int, int], part: bytearray, work: Callable[[list[Any]], None]) -> int:
         """A new process with these descriptors, given up all that programs must not have, that does the work."""

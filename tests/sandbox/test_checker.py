@@ -2,6 +2,7 @@
 
 import pytest
 
+from lit_pref.sandbox.equalities import equalities
 from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -48,40 +49,51 @@ def test_right_programs_pass(any_sandbox, source, code):
     assert asked(any_sandbox, source, code) == Verdict(Outcome.PASSED)
 
 
-@pytest.mark.parametrize(
-    ("source", "outcome", "case", "detail"),
-    [
-        ("def f(x): return x", Outcome.FAILED, 1, "test 1: f(2) == 4; the last result was 2"),
-        ("def f(x): return None", Outcome.FAILED, 0, "test 0: f(0) == 0; the last result was None"),
-        ("def f(x): return object()", Outcome.FAILED, 0, "the last result was <the program's object>"),
-        ("def f(x): return x / 0", Outcome.ERROR, 0, "test 0: ZeroDivisionError: division by zero (line 1)"),
-        (
-            "def f(x):\n    if x == 2:\n        raise KeyError(x)\n    return x",
-            Outcome.ERROR,
-            1,
-            "test 1: KeyError: 2 (line 3)",
-        ),
-        ("def f(x): raise AssertionError", Outcome.ERROR, 0, "test 0: AssertionError (line 1)"),
-        ("def f(x): raise SystemExit(0)", Outcome.ERROR, 0, "test 0: SystemExit: 0 (line 1)"),
-        ("def g(x): return x", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
-        ("f = 3", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
-        ("1 / 0", Outcome.ERROR, None, "ZeroDivisionError: division by zero (line 1)"),
-        ("def f(:", Outcome.SYNTAX_ERROR, None, "SyntaxError"),
-        ("def f(x):\n    while True: pass", Outcome.TIMEOUT, None, "wall limit"),
-        ("while True: pass", Outcome.TIMEOUT, None, "wall limit"),
-        ("def f(x): return 'a' * 10 ** 10", Outcome.MEMORY, 0, "test 0: out of memory"),
-        ("def f(x): return 'a' * 3_000_000", Outcome.OUTPUT_LIMIT, 0, "test 0: a result longer than the limit"),
-        ("def f(x):\n    while True: print('a' * 999)", Outcome.OUTPUT_LIMIT, 0, "more output"),
-        ("import os\ndef f(x): os._exit(0)", Outcome.ERROR, 0, "test 0: the program exited before its end"),
-        ("import ctypes\ndef f(x): ctypes.string_at(0)", Outcome.KILLED, 0, "test 0: killed by SIGSEGV"),
-        ("import os\nos.write(3, b'nonsense\\n')", Outcome.ERROR, None, "no answer"),
-        ('import os\nos.write(3, b\'["value", {"object": []}]\\n\' * 9)', Outcome.ERROR, None, "no answer"),
-    ],
-)
+WRONG = [
+    ("def f(x): return x", Outcome.FAILED, 1, "test 1: f(2) == 4; the last result was 2"),
+    ("def f(x): return None", Outcome.FAILED, 0, "test 0: f(0) == 0; the last result was None"),
+    ("def f(x): return object()", Outcome.FAILED, 0, "the last result was <the program's object>"),
+    ("def f(x): return x / 0", Outcome.ERROR, 0, "test 0: ZeroDivisionError: division by zero (line 1)"),
+    (
+        "def f(x):\n    if x == 2:\n        raise KeyError(x)\n    return x",
+        Outcome.ERROR,
+        1,
+        "test 1: KeyError: 2 (line 3)",
+    ),
+    ("def f(x): raise AssertionError", Outcome.ERROR, 0, "test 0: AssertionError (line 1)"),
+    ("def f(x): raise SystemExit(0)", Outcome.ERROR, 0, "test 0: SystemExit: 0 (line 1)"),
+    ("def g(x): return x", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
+    ("f = 3", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
+    ("1 / 0", Outcome.ERROR, None, "ZeroDivisionError: division by zero (line 1)"),
+    ("def f(:", Outcome.SYNTAX_ERROR, None, "SyntaxError"),
+    ("def f(x):\n    while True: pass", Outcome.TIMEOUT, None, "wall limit"),
+    ("while True: pass", Outcome.TIMEOUT, None, "wall limit"),
+    ("def f(x): return 'a' * 10 ** 10", Outcome.MEMORY, 0, "test 0: out of memory"),
+    ("def f(x): return 'a' * 3_000_000", Outcome.OUTPUT_LIMIT, 0, "test 0: a result longer than the limit"),
+    ("def f(x):\n    while True: print('a' * 999)", Outcome.OUTPUT_LIMIT, 0, "more output"),
+    ("import os\ndef f(x): os._exit(0)", Outcome.ERROR, 0, "test 0: the program exited before its end"),
+    ("import ctypes\ndef f(x): ctypes.string_at(0)", Outcome.KILLED, 0, "test 0: killed by SIGSEGV"),
+    ("import os\nos.write(3, b'nonsense\\n')", Outcome.ERROR, None, "no answer"),
+    ('import os\nos.write(3, b\'["value", {"object": []}]\\n\' * 9)', Outcome.ERROR, None, "no answer"),
+]
+
+
+@pytest.mark.parametrize(("source", "outcome", "case", "detail"), WRONG)
 def test_wrong_programs_are_told_how(any_sandbox, source, outcome, case, detail):
-    verdict = asked(any_sandbox, source, "assert f(0) == 0\nassert f(2) == 4")
+    code = "zero = 0\nassert f(zero) == 0\nassert f(2) == 4"  # a name in a call: work for a checker
+    assert equalities(Check(code, entry_points=("f",))) is None
+    verdict = asked(any_sandbox, source, code)
     assert (verdict.outcome, verdict.case) == (outcome, case), verdict
-    assert detail in verdict.detail
+    assert detail.replace("f(0)", "f(zero)") in verdict.detail
+
+
+@pytest.mark.parametrize(("source", "outcome"), [row[:2] for row in WRONG if "os.write" not in row[0]])
+def test_equalities_give_the_outcomes_that_a_checker_gives(any_sandbox, source, outcome):
+    code = "def check(candidate):\n    assert candidate(0) == 0\n    assert candidate(2) == 4, 'no'\n\ncheck(f)"
+    assert equalities(Check(code, entry_points=("f",))) is not None
+    verdict = asked(any_sandbox, source, code)
+    assert verdict.outcome is outcome, verdict
+    assert asked(any_sandbox, DOUBLE, code) == Verdict(Outcome.PASSED)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ FILE = Path(__file__).with_name("hostile_programs.txt")
 HOSTILE = {name: source for name, _, source in (each.partition("\n") for each in FILE.read_text().split("\n#### ")[1:])}
 TESTS = {
     "calls": {"cases": (Case("f(1)", "'answer-1'"),)},
+    "equalities": {"check": Check("assert f(1) == 'answer-1'", entry_points=("f",))},
     "check": {"check": Check("assert f(1) == 'answer-' + '1'", entry_points=("f",))},
     "output": {"cases": (IOCase("1\n", "the answer is answer-1"),)},
 }

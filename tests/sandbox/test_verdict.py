@@ -7,12 +7,13 @@ import pytest
 
 from lit_pref.sandbox.pool import Reply
 from lit_pref.sandbox.verdict import encode_requests, flaw, judge
-from lit_pref.sandbox.wire import CASES, CHECK, ENDED, OVERFLOW, REQUEST_HEADER, TIMEOUT
+from lit_pref.sandbox.wire import CASES, CHECK, ENDED, EQUALITIES, OVERFLOW, REQUEST_HEADER, TIMEOUT
 from lit_pref.types import Case, Check, IOCase, Outcome, Program
 
 TWO = Program("", (Case("f(1)", "1"), Case("f(2)", "4")))
 NONE = Program("")
 ASKED = Program("", check=Check("assert f(1)", entry_points=("f",)))
+EQUAL = Program("", check=Check("assert True\nassert f(1) == 1.0", entry_points=("f",)))
 PRINTS = Program("", (IOCase("", "a\nb\n"),))
 
 
@@ -28,18 +29,26 @@ def test_a_request_holds_no_expected_value():
     assert json.loads(request[REQUEST_HEADER.size :]) == ["x = 1", ["x"]]
 
 
+def test_a_request_of_equalities_holds_no_expected_value():
+    (request,) = encode_requests(Program("x", check=Check("assert f(1) == 'the answer'", entry_points=("f",))))
+    kind, _, check_size = REQUEST_HEADER.unpack_from(request)
+    assert (kind, check_size) == (EQUALITIES, 0)
+    assert json.loads(request[REQUEST_HEADER.size :]) == ["x", ["f(1)"]]
+
+
 def test_each_input_is_a_request_that_holds_no_output():
     requests = encode_requests(Program("x", (IOCase("in 1", "out"), IOCase("in 2", "out"))))
     assert [json.loads(each[REQUEST_HEADER.size :]) for each in requests] == [["x", "in 1"], ["x", "in 2"]]
 
 
 def test_the_program_s_part_of_a_request_holds_no_test():
-    (request,) = encode_requests(Program("x", check=Check("assert f(1) == 'the answer'", "import math", ("f",))))
+    code = "assert f(1) < 'the answer'"
+    (request,) = encode_requests(Program("x", check=Check(code, "import math", ("f",))))
     kind, size, check_size = REQUEST_HEADER.unpack_from(request)
     part = request[REQUEST_HEADER.size :]
     assert kind == CHECK and len(part) == size + check_size
     assert json.loads(part[:size]) == ["x"]
-    assert json.loads(part[size:]) == ["assert f(1) == 'the answer'", "import math", ["f"]]
+    assert json.loads(part[size:]) == [code, "import math", ["f"]]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,9 @@ def test_the_program_s_part_of_a_request_holds_no_test():
         (ASKED, reply(b"", TIMEOUT), Outcome.TIMEOUT, None),
         (ASKED, reply(b"D 1 \n", status=signal.SIGXCPU), Outcome.TIMEOUT, 1),
         (ASKED, reply(b"D -1 \n", status=0), Outcome.ERROR, None),
+        (EQUAL, reply(b"B\nR\nV 1\n"), Outcome.PASSED, None),
+        (EQUAL, reply(b"B\nR\nV 1.0\n"), Outcome.FAILED, 1),  # forged: our own text of it is 1
+        (EQUAL, reply(b"B\nR\n"), Outcome.ERROR, 1),
         (PRINTS, Reply(ENDED, 0, False, b"B\n", b"a \r\nb\n\n"), Outcome.PASSED, None),
         (PRINTS, Reply(ENDED, 0, False, b"B\n", b"a\n\nb"), Outcome.FAILED, 0),
         (PRINTS, Reply(ENDED, 0, False, b"B\nE x\n", b"a\nb"), Outcome.ERROR, 0),
