@@ -116,7 +116,7 @@ def test_the_context_is_trusted_and_the_programs_own_helper_is_not_asked(any_san
     cheat = "def f(x): return 1\ndef helper(x): return 1"
     assert asked(any_sandbox, cheat, "assert f(5) == helper(5)", context).outcome is Outcome.FAILED
     assert asked(any_sandbox, "def f(x): return x", "assert f(5) == helper(5)", context).passed
-    broken = asked(any_sandbox, DOUBLE, "assert f(1) == 2", "1 / 0")
+    broken = asked(any_sandbox, DOUBLE, "one = 1\nassert f(one) == 2", "1 / 0")
     assert broken.outcome is Outcome.HARNESS_ERROR and "ZeroDivisionError" in broken.detail
 
 
