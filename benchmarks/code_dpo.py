@@ -86,15 +86,22 @@ def main() -> None:
     parser.add_argument("--factor_seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--runs_folder", type=Path, default=Path("runs/code_dpo"))
+    parser.add_argument("--collect", action="store_true", help="run nothing: the table of what is finished")
     arguments = parser.parse_args()
     folder = arguments.output / "cells"
     todo = cells(arguments.seeds, arguments.factor_seeds)
     environment = {"WANDB_RUN_GROUP": "code_dpo", "RUNS_FOLDER": str(arguments.runs_folder)}
     environment["WANDB_MODE"] = os.environ.get("WANDB_MODE", "offline")
-    for several in waves(todo):
+    for several in [] if arguments.collect else waves(todo):
         run_all({cell.name: cell.arguments for cell in several}, folder, arguments.processes, environment)
-    table = [{**cell._asdict(), **figures(cell.name, folder)} for cell in todo]
-    target = arguments.output / "code_dpo.csv"
+    collect(todo, folder, arguments.output / "code_dpo.csv")
+
+
+def collect(todo: list[Cell], folder: Path, target: Path) -> None:
+    """One row a finished cell."""
+    table = [
+        {**cell._asdict(), **figures(cell.name, folder)} for cell in todo if (folder / f"{cell.name}.json").exists()
+    ]
     with target.open("w", newline="") as file:
         writer = csv.DictWriter(file, table[0])
         writer.writeheader()

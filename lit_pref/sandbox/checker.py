@@ -101,7 +101,7 @@ class Connection:
     def ask(self, action: str, name: int, arguments: list[Any], named: dict[str, Any] | None = None) -> Any:
         """The result. Raises what the program raised, as Python's own exception of that name where there is one."""
         try:
-            parts = [plain.encode(arguments, self._refer), plain.encode(named or {}, self._refer)]
+            parts = [plain.encode(part, self._refer) for part in ([arguments, named] if named else [arguments])]
             line = plain.dumps([action, name, *parts])
         except plain.TooLargeError as error:
             raise ProgramEnd("H", f"the test passes {error}") from None
@@ -165,19 +165,15 @@ def _exception(name: str, text: str) -> Exception:
     return error
 
 
-def run_check(check: list[Any], proof: bytes) -> None:
-    """Run the test code [code, context, entry points] against the program at the other end and write how it ended."""
-    code, context, entry_points = check
+def run_check(code: str, context: str, entry_points: list[str], proof: bytes) -> None:
+    """Run the test code against the program at the other end and write how it ended."""
     plain.allow_long_integers()
     program = Connection()
-    asserts: list[ast.Assert] = []
     try:
-        tree = ast.parse(code, CHECK_NAME)
-        asserts = sorted((n for n in ast.walk(tree) if isinstance(n, ast.Assert)), key=lambda n: n.lineno)
         module = types.ModuleType("__main__")
         exec(compile(context, "<context>", "exec", dont_inherit=True), module.__dict__)
-        compiled = compile(tree, CHECK_NAME, "exec", dont_inherit=True)
-        wanted = [*entry_points, *sorted(_undefined(tree, module.__dict__) - set(entry_points))]
+        compiled = compile(code, CHECK_NAME, "exec", dont_inherit=True)
+        wanted = [*entry_points, *sorted(_names(compiled) - set(module.__dict__) - set(entry_points))]
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the program's
         _write("H", f"{type(error).__name__}: {error}")
         return
@@ -188,15 +184,15 @@ def run_check(check: list[Any], proof: bytes) -> None:
                 raise ProgramEnd("E", f"NameError: name {name!r} is not defined")
         exec(compiled, module.__dict__)
     except ProgramEnd as end:
-        _write(end.args[0], end.args[1], _test_of(end, asserts)[0])
+        _write(end.args[0], end.args[1], _test_of(end, code)[0])
     except BaseException as error:  # noqa: BLE001 - SystemExit of a test is no passing either
-        _write_failure(error, asserts, program.last)
+        _write_failure(error, code, program.last)
     else:
         os.write(CHANNEL, proof)
 
 
-def _write_failure(error: BaseException, asserts: list[ast.Assert], last: Any) -> None:
-    index, failed = _test_of(error, asserts)
+def _write_failure(error: BaseException, code: str, last: Any) -> None:
+    index, failed = _test_of(error, code)
     text = getattr(error, "of_program", None)
     if text is not None:
         _write("E", text, index)
@@ -210,26 +206,15 @@ def _write_failure(error: BaseException, asserts: list[ast.Assert], last: Any) -
         _write("X", f"{type(error).__name__}: {error}; the last result was {_short(last)}", index)
 
 
-def _undefined(tree: ast.AST, known: dict[str, Any]) -> set[str]:
-    """Names that are read and nowhere defined."""
-    read: set[str] = set()
-    defined = set(known) | set(vars(builtins))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.alias):
-            defined.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.arg):
-            defined.add(node.arg)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            defined.add(node.name)
-    return read - defined
+def _names(code: types.CodeType) -> set[str]:
+    """Names that the code may look for outside its functions, attributes among them: the program may define them."""
+    inner = (_names(const) for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*inner) - vars(builtins).keys()
 
 
-def _test_of(error: BaseException, asserts: list[ast.Assert]) -> tuple[int, ast.Assert | None]:
+def _test_of(error: BaseException, code: str) -> tuple[int, ast.Assert | None]:
     """The innermost assert statement that was being executed: its number, -1 for none, and itself."""
+    asserts = sorted((n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Assert)), key=lambda n: n.lineno)
     found: tuple[int, ast.Assert | None] = -1, None
     trace = error.__traceback__
     while trace is not None:

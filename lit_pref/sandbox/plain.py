@@ -9,7 +9,7 @@ Standard library only: the sandbox's worker script imports this file by its own 
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MAX_DEPTH = 64
@@ -34,15 +34,18 @@ def allow_long_integers() -> None:
     sys.set_int_max_str_digits(0)
 
 
+_ATOMS = frozenset({type(None), bool, int, float, str})  # JSON's own
+
+
 def encode(value: Any, refer: Callable[[Any], int | str], depth: int = 0) -> Any:
     """What `json` can write. `refer` names an object that is no plain value. Raises TooLargeError."""
-    if value is None or type(value) in (bool, int, float, str):
+    if type(value) in _ATOMS:
         return value
     if depth > MAX_DEPTH:
         raise TooLargeError(f"a value nested deeper than {MAX_DEPTH}")
 
-    def inner(items: Any) -> list[Any]:
-        return [encode(item, refer, depth + 1) for item in items]
+    def inner(items: Iterable[Any]) -> list[Any]:
+        return [item if type(item) in _ATOMS else encode(item, refer, depth + 1) for item in items]
 
     # Not isinstance, which believes what an object says of its class.
     for kind in type(value).__mro__[:-1]:
@@ -65,37 +68,41 @@ def encode(value: Any, refer: Callable[[Any], int | str], depth: int = 0) -> Any
     return {"object": [refer(value), type(value).__name__]}
 
 
+_OF_PARTS: dict[str, Callable[[Any], Any]] = {
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "complex": lambda parts: complex(*parts),
+    "range": lambda parts: range(*parts),
+}
+_OF_ITEMS: dict[str, Callable[[list[Any]], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+
+
 def decode(data: Any, find: Callable[[int | str, str], Any], depth: int = 0) -> Any:
     """The value that `encode` was given; `find` gives what stands for an object. Raises ValueError for what is none."""
+    if type(data) in _ATOMS:
+        return data
     if depth > MAX_DEPTH:
         raise TooLargeError(f"a value nested deeper than {MAX_DEPTH}")
 
     def inner(items: Any) -> list[Any]:
         if type(items) is not list:
             raise ValueError("no list of items")
-        return [decode(item, find, depth + 1) for item in items]
+        return [item if type(item) in _ATOMS else decode(item, find, depth + 1) for item in items]
 
     if type(data) is list:
         return inner(data)
-    if type(data) is not dict:
-        return data
     if len(data) != 1:
         raise ValueError("no value of a known kind")
     ((kind, content),) = data.items()
-    builders: dict[str, Callable[[Any], Any]] = {
-        "tuple": lambda items: tuple(inner(items)),
-        "dict": lambda items: dict(tuple(inner(item)) for item in items),
-        "set": lambda items: set(inner(items)),
-        "frozenset": lambda items: frozenset(inner(items)),
-        "bytes": bytes.fromhex,
-        "bytearray": bytearray.fromhex,
-        "complex": lambda parts: complex(*parts),
-        "range": lambda parts: range(*parts),
-        "object": lambda named: find(*named),
-    }
-    if kind not in builders:
-        raise ValueError(f"no value of kind {kind!r}")
     try:
-        return builders[kind](content)
+        if kind in _OF_ITEMS:
+            return _OF_ITEMS[kind](inner(content))
+        if kind == "dict":
+            return dict(map(inner, content))  # type: ignore[arg-type]
+        if kind == "object":
+            return find(*content)
+        return _OF_PARTS[kind](content)
+    except KeyError:
+        raise ValueError(f"no value of kind {kind!r}") from None
     except TypeError as error:  # an unhashable key, a part of another type
         raise ValueError(f"no {kind}: {error}") from error

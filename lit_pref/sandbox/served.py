@@ -89,8 +89,8 @@ def _answer(question: list[Any], objects: _Objects, actions: dict[str, Callable[
     """Whether the program goes on."""
     action, number, *parts = question
     try:
-        arguments, named = (plain.decode(part, objects.find) for part in parts)
-        result = actions[action](objects.find(number, ""), *arguments, **named)
+        arguments, *named = (plain.decode(part, objects.find) for part in parts)
+        result = actions[action](objects.find(number, ""), *arguments, **(named[0] if named else {}))
         # An iterator is its reference, even where it is a plain value's.
         encoded = {"object": [objects.refer(result), "iterator"]} if action == "iter" else None
         line = plain.dumps(["value", encoded or plain.encode(result, objects.refer)])

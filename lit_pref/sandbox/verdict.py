@@ -3,7 +3,6 @@
 Pure functions. Lines that a program forged are compared as text, shown at most, and never interpreted.
 """
 
-import json
 import os
 import signal
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from lit_pref.sandbox.equalities import equalities
 from lit_pref.sandbox.literal import canonical_literal
 from lit_pref.sandbox.pool import Reply
-from lit_pref.sandbox.wire import CASES, CHECK, EQUALITIES, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT
+from lit_pref.sandbox.wire import CASES, CHECK, EQUALITIES, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT, pack
 from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
 
 MAX_DETAIL = 200
@@ -21,19 +20,20 @@ MAX_VALUE = 80
 
 def encode_requests(program: Program) -> list[bytes]:
     """What a worker is sent, without what should come of it: one request, or one for each input that is piped in."""
+    source = program.source
     if program.check is not None:
         check, simple = program.check, equalities(program.check)
         if simple is not None:
-            return [_request(EQUALITIES, [program.source, [each.call for each in simple]])]
-        return [_request(CHECK, [program.source], [check.code, check.context, list(check.entry_points)])]
+            return [_request(EQUALITIES, [source, *(each.call for each in simple)])]
+        return [_request(CHECK, [source], [check.code, check.context, *check.entry_points])]
     inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
     if inputs:
-        return [_request(OUTPUT, [program.source, text]) for text in inputs]
-    return [_request(CASES, [program.source, [case.call for case in _calls(program)]])]
+        return [_request(OUTPUT, [source, text]) for text in inputs]
+    return [_request(CASES, [source, *(case.call for case in _calls(program))])]
 
 
-def _request(kind: int, part: list[object], check: list[object] | None = None) -> bytes:
-    parts = [json.dumps(part).encode(), b"" if check is None else json.dumps(check).encode()]
+def _request(kind: int, texts: Sequence[str], check: Sequence[str] = ()) -> bytes:
+    parts = pack(texts), pack(check) if check else b""
     return REQUEST_HEADER.pack(kind, *map(len, parts)) + b"".join(parts)
 
 

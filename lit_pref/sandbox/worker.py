@@ -134,26 +134,28 @@ class Worker:
         given = {1: self.output, 2: self.output, served.TO_CHECKER: answer, served.FROM_CHECKER: questions}
         asked = self._fork(given, part, lambda content: served.serve(content[0]))
         given = {checker.CHANNEL: send, checker.TO_PROGRAM: ask, checker.FROM_PROGRAM: answers}
-        asking = self._fork(given, read_check(), lambda content: checker.run_check(content, proof))
+        asking = self._fork(
+            given, read_check(), lambda content: checker.run_check(content[0], content[1], content[2:], proof)
+        )
         for descriptor in (questions, ask, answers, answer):
             os.close(descriptor)
         return [asked, asking]
 
-    def _run_alone(self, kind: int, content: list[Any], proof: list[bytes]) -> None:
+    def _run_alone(self, kind: int, content: list[str], proof: list[bytes]) -> None:
         if kind == wire.OUTPUT:
             program.run_for_output(content[0])
         else:
             write = literal.loose if kind == wire.EQUALITIES else literal.canonical
-            program.run_program(content[0], content[1], proof, self.settings["result_bytes"], write)
+            program.run_program(content[0], content[1:], proof, self.settings["result_bytes"], write)
 
-    def _fork(self, given: dict[int, int], part: bytearray, work: Callable[[list[Any]], None]) -> int:
+    def _fork(self, given: dict[int, int], part: bytearray, work: Callable[[list[str]], None]) -> int:
         """A new process with these descriptors, given up all that programs must not have, that does the work."""
         child = os.fork()
         if child:
             part[:] = bytes(len(part))  # the next process must not find it in its memory
             return child
         try:
-            content = json.loads(part)
+            content = wire.unpack(part)
             spare = {place: fcntl.fcntl(source, fcntl.F_DUPFD, _FREE_DESCRIPTOR) for place, source in given.items()}
             if 0 in given:
                 self._fill_input(content.pop())
@@ -166,7 +168,7 @@ class Worker:
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL
             random.seed(0)  # equal programs, equal verdicts
             if self.level == "seccomp":
-                imports.load_named("\n".join(text for text in content if isinstance(text, str)))
+                imports.load_named("\n".join(content))
             if not self.alone:
                 os.setpgid(0, 0)
                 if sys.platform == "linux":
