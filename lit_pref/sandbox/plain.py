@@ -98,7 +98,7 @@ def decode(data: Any, find: Callable[[int | str, str], Any], depth: int = 0) -> 
         if kind in _OF_ITEMS:
             return _OF_ITEMS[kind](inner(content))
         if kind == "dict":
-            return dict(map(inner, content))  # type: ignore[arg-type]
+            return dict(map(inner, content))
         if kind == "object":
             return find(*content)
         return _OF_PARTS[kind](content)
