@@ -22,7 +22,8 @@ def bubblewrapped(script: Path, arguments: Sequence[str]) -> list[str]:
     if bwrap is None:
         raise SandboxUnavailableError("there is no bwrap (Debian and Ubuntu: apt-get install bubblewrap)")
     interpreter = os.path.realpath(sys.executable)
-    command = [bwrap, "--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", "65534", "--gid", "65534"]
+    # Not --die-with-parent: that is the thread which starts it, and a thread may end. A worker ends with its pipe.
+    command = [bwrap, "--unshare-all", "--as-pid-1", "--uid", "65534", "--gid", "65534"]
     command += ["--cap-add", "CAP_SYS_ADMIN"]  # to mount scratch folders; `Lock` takes it from programs
     for folder in visible.folders():
         command += ["--ro-bind", folder, folder]

@@ -43,7 +43,8 @@ def load_named(source: str) -> None:
     wanted += [f"{module}.{name}" for module, names in _FROM.findall(source) for name in re.findall(r"\w+", names)]
     for name in dict.fromkeys(wanted):
         root = name.partition(".")[0]
-        if root in sys.stdlib_module_names and root not in _NEVER:
+        if root in sys.stdlib_module_names and root not in _NEVER and "__main__" not in name:
             for module in (name, *_LATER.get(name, ())):
-                with contextlib.suppress(ImportError):  # a name in a module, or a module of another system
+                # A name in a module, or a module of another system, which may raise anything.
+                with contextlib.suppress(Exception):
                     importlib.import_module(module)

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox, default_sandbox, level_in_force
+from lit_pref.sandbox import (
+    BubblewrapSandbox,
+    NamespaceSandbox,
+    SeccompSandbox,
+    UnsafeSubprocessSandbox,
+    default_sandbox,
+    level_in_force,
+)
 from lit_pref.types import Case, Outcome, Program
 
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -301,6 +308,28 @@ def test_an_interrupt_stops_the_programs_and_the_sandbox_goes_on():
         assert time.monotonic() - start < 5.0
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         assert of(two, DOUBLE, ("f(1)", "2")).passed
+
+
+@pytest.mark.parametrize("kind", [NamespaceSandbox, BubblewrapSandbox, SeccompSandbox])
+def test_workers_outlive_the_thread_that_started_them_and_end_with_the_sandbox(kind):
+    if kind is BubblewrapSandbox and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
+    opened = []
+    thread = threading.Thread(target=lambda: opened.append(kind(workers=2, timeout=30.0, cpu_seconds=30)))
+    thread.start()
+    thread.join()
+    (two,) = opened
+    pids = two.worker_pids
+    below = [deep for pid in pids for deep in descendants(pid)]
+    assert of(two, DOUBLE, ("f(1)", "2")).passed and two.worker_pids == pids
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        two.run([Program("import time; time.sleep(20)")] * 2)
+    deadline = time.monotonic() + 2.0
+    while any(Path(f"/proc/{pid}").exists() for pid in [*pids, *below]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in [*pids, *below])
+    two.close()
 
 
 def descendants(pid):
