@@ -1,8 +1,7 @@
 """Benchmarks of functions to write: rows to problems, answers to programs, programs to verdicts of their tests.
 
 An answer becomes a program as EvalPlus (arXiv 2305.01210) has it: the code is taken out of the text, and of the code
-what the function needs. Tests run outside the program's process. Not covered: problems whose answer is a whole
-program (input and output), other languages than Python.
+what the function needs. Tests run outside the program's process. Not covered: other languages than Python.
 """
 
 import random
