@@ -37,7 +37,7 @@ class Factor(NamedTuple):
 FACTORS = {
     "start policy": Factor("--model.policy", "embedded:coder", ("embedded:coder-weak", "embedded:coder-strong")),
     "pairs a problem": Factor("--data.pairs_per_problem", "1", ("2", "4"), ("DPO",)),
-    "learning rate": Factor("--model.optimizer.lr", "", ("3e-5", "6e-5", "1e-4", "2e-4")),
+    "learning rate": Factor("--model.optimizer.lr", "", ("1.5e-5", "3e-5", "6e-5", "1e-4", "2e-4")),
     "temperature": Factor("--data.sampling.temperature", "1.0", ("0.6", "1.4")),
 }
 

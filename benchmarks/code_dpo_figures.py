@@ -119,7 +119,7 @@ def plot(passed: Passed, path: Path) -> None:
 def _arms(axes: Axes, passed: Passed) -> None:
     start = mean(passed["start", "", ""]).mean
     axes.axvline(start, color="black", linewidth=1, linestyle=":")
-    axes.annotate("start", (start, -0.6), ha="center", fontsize=9)
+    axes.annotate(f"start {start:.1f}", (start, 0.5), xytext=(4, 0), textcoords="offset points", fontsize=9)
     for place, (arm, colour) in enumerate(COLOURS.items()):
         own = mean(passed[arm, "", ""])
         axes.errorbar(
