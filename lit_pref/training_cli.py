@@ -29,7 +29,14 @@ import lit_pref.evaluation
 import lit_pref.losses
 import lit_pref.modules
 import lit_pref.tasks
-from lit_pref.callbacks import FiniteLoss, PredictionsFile, RunRecord, TrainingProgress, run_loggers
+from lit_pref.callbacks import (
+    DecayFromCheckpoint,
+    FiniteLoss,
+    PredictionsFile,
+    RunRecord,
+    TrainingProgress,
+    run_loggers,
+)
 from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
 from lit_pref.model_cli import read_checkpoint
@@ -138,8 +145,10 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
         resumed = self._resumed() if self.subcommand == "fit" else None
-        folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
         given = self.config_init[self.subcommand].trainer.callbacks or []
+        if resumed and any(isinstance(each, DecayFromCheckpoint) and each.branches_off(resumed) for each in given):
+            resumed = None  # a decay is a run of its own
+        folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
         kwargs["default_root_dir"] = str(folder)
         defaults = default_callbacks(folder, given, config.trainer.enable_checkpointing)
         # The bar ends before others print; the record is written when they have measured.

@@ -3,7 +3,7 @@
 Everything is written under a temporary name in the same folder, flushed to the disk and then renamed, so that a
 crash, Ctrl-C or a full disk leaves what stood there before. Not covered: two runs that write the same folder with
 different rows at once (the last rename wins), remote file systems, the temporary file of a process that was killed
-without notice (`.*.tmp`; it is never read).
+without notice (`.*.tmp`; it is never read) where nobody calls `remove_orphans`.
 """
 
 import errno
@@ -84,6 +84,23 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what processes of this machine left half written in a folder when they were killed."""
+    for path in folder.glob(".*.tmp"):
+        if not _lives(int(path.name.split(".")[-2].split("-")[0])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

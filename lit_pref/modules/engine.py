@@ -7,9 +7,9 @@ model than its layers.
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lit_pref.errors import UserError
+from lit_pref.models.last_layer import outermost_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,7 +55,7 @@ def prepare_layers(model: "PreTrainedModel", engine: Engine) -> None:
     if not engine.gradient_checkpointing and not engine.compile:
         return
     wanted = "gradient_checkpointing" if engine.gradient_checkpointing else "compile"
-    layers = list(_outermost_layers(model.base_model))
+    layers = list(outermost_layers(model.base_model))
     if not layers or (engine.gradient_checkpointing and not model.supports_gradient_checkpointing):
         raise UserError(f"engine.{wanted}: {type(model).__name__} does not support it in transformers; set it to false")
     if engine.compile:
@@ -88,22 +89,16 @@ class _LayerForward:
             return checkpoint(forward, self.layer, *args, use_reentrant=False, **kwargs)
         return forward(self.layer, *args, **kwargs)
 
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The same neither compiled nor checkpointed, for a layer that runs at some tokens alone (`last_layer.py`)."""
+        return partial(type(self.layer).forward, self.layer)
+
 
 @cache
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Of a class's forward: compiled once for all layers of the class, and for rows of any length."""
     return torch.compile(forward, dynamic=True)
-
-
-def _outermost_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The blocks that an architecture repeats; those within another one belong to it."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    for child in module.children():
-        if isinstance(child, GradientCheckpointingLayer):
-            yield child
-        else:
-            yield from _outermost_layers(child)
 
 
 def _check_compiler() -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from lit_pref.data.shards import JsonValue, ShardWriter, read_manifest, write_parquet
+from lit_pref.data.shards import JsonValue, ShardWriter, read_manifest, remove_orphans, write_parquet
 from lit_pref.errors import UserError
 from lit_pref.progress import progress_bar
 
@@ -179,6 +179,8 @@ class LocalRunner(Runner):
                 future.result()
                 yield under_way[future]
         except BrokenProcessPool as error:
+            pool.shutdown(wait=True)  # it ends the other workers too, maybe as they write
+            remove_orphans(stage.folder)
             raise UserError(f"{stage.title}: a worker process died, {KEPT}") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -279,6 +279,13 @@ def test_one_command_decays_a_state_in_a_run_of_its_own(policy: str, tmp_path: P
     resolved = yaml.safe_load(Path("runs/small/decayed/config.yaml").read_text())["trainer"]["callbacks"]
     names = [callback["class_path"].rpartition(".")[2] for callback in resolved]
     assert names == ["GeometricCheckpoints", "DecayFromCheckpoint"]
+    # A run that was stopped in its stable phase stays as it is when its own last.ckpt is decayed.
+    stopped = Path("runs/small/stopped/checkpoints/last.ckpt")
+    stopped.parent.mkdir(parents=True)
+    stopped.write_bytes(state.read_bytes())
+    main(["fit", "--config", "small.yaml", *overlay[:2], "--ckpt_path", str(stopped), "--run_name", "from_last"])
+    assert json.loads(Path("runs/small/from_last/summary.json").read_text())["optimizer_steps"] == 9
+    assert [path for path in stopped.parents[1].rglob("*") if path.is_file()] == [stopped]
 
 
 # --- wrong input ------------------------------------------------------------------------------------------------------

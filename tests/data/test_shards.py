@@ -2,6 +2,8 @@ import ctypes
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ from lit_pref.data.shards import (
     provenance_digest,
     read_counts,
     read_manifest,
+    remove_orphans,
     replacing,
     write_json,
     write_parquet,
@@ -74,6 +77,16 @@ def test_ctrl_c_while_parquet_reaches_the_disk(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_parquet(path, ROWS, SCHEMA)
     assert pq.read_table(path).to_pylist() == ROWS[:1] and names(tmp_path) == ["rows.parquet"]
+
+
+def test_only_what_the_dead_left_half_written_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone, writing = (tmp_path / f".part-00000.parquet.{process}-00.tmp" for process in (dead.pid, os.getpid()))
+    for path in (gone, writing, tmp_path / "part-00001.parquet"):
+        path.touch()
+    remove_orphans(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {writing.name, "part-00001.parquet"}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

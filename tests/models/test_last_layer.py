@@ -15,6 +15,8 @@ from lit_pref.data.packing import collate_trees
 from lit_pref.models import LoRA, attach, last_layer, tree_attention, tree_by_tree
 from lit_pref.models.last_layer import hidden_states_at
 from lit_pref.models.tree_attention import tree_hidden_states
+from lit_pref.modules import Engine
+from lit_pref.modules.engine import prepare_layers
 from lit_pref.types import TokenTree, TreeBatch
 
 SIZE = {
@@ -28,6 +30,12 @@ SIZE = {
     "attention_dropout": 0.0,
     "pad_token_id": 0,
 }
+
+
+COMPILERS_OWN = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor",
+)
 
 
 def tokens(start: int, count: int) -> tuple[int, ...]:
@@ -167,6 +175,19 @@ def test_a_replaced_forward_is_left_out_where_few_tokens_are_chosen(name: str, w
     hidden_states_at(model, batch, batch.last_K if name == "last tokens" else batch.predictor_N)
     assert replaced.calls == whole and bool(in_two) != whole
     assert layer.forward is replaced
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [Engine(gradient_checkpointing=True), pytest.param(Engine(compile=True), marks=[pytest.mark.slow, COMPILERS_OWN])],
+    ids=["checkpointed", "compiled"],
+)
+def test_a_layer_as_the_engine_runs_it(engine: Engine, in_two: list[bool]):
+    model = model_of()
+    prepare_layers(model, engine)
+    prepared = model.model.layers[1].forward
+    assert_equal(both(model, BATCH.last_K))
+    assert in_two and model.model.layers[1].forward is prepared
 
 
 # --- what falls back --------------------------------------------------------------------------------------------------
