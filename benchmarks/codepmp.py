@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lit_pref.types import Split
 
 START = "embedded:base"
-DESCRIPTIONS, FEWER = 12_000, 4_000  # the latter of ablations, whose control is the arm with as many
+DESCRIPTIONS = 12_000
 SIZES = (100, 250, 500, 1000, 2000)
 PRETRAINING = {"lr": 1e-3, "weight_decay": 0.1}
 FRESH_HEAD_LR = 1e-3  # of a language model's finetuning: of 3e-4 and 1e-3 the better one; with PMP that is 3e-4
@@ -64,24 +64,23 @@ class Arm:
     solver: bool = False
 
 
-MAIN = (100, 500, 2000)
 ABLATED, SOLVED = 500, 1000
 ARMS: dict[str, Arm] = {
     "no PMP": Arm(SIZES, descriptions=0, lr=FRESH_HEAD_LR, others=True),
     "PMP": Arm(SIZES, others=True),
-    "4,000 descriptions": Arm(descriptions=FEWER),
-    "LM loss alone": Arm(descriptions=FEWER, rm_coef=0.0, fresh_head=True, lr=FRESH_HEAD_LR),
-    "RM loss alone": Arm(descriptions=FEWER, lm_coef=0.0),
-    "head drawn anew": Arm(descriptions=FEWER, fresh_head=True),
-    "weak model at 61%": Arm(descriptions=FEWER, pairs={"weak": "embedded:coder"}),
-    "verified pairs": Arm(descriptions=FEWER, pairs={"verified": True}),
+    "LM loss alone": Arm(rm_coef=0.0, fresh_head=True, lr=FRESH_HEAD_LR),
+    "RM loss alone": Arm(lm_coef=0.0),
+    "head drawn anew": Arm(fresh_head=True),
+    "weak model at 61%": Arm(pairs={"weak": "embedded:coder"}),
+    "verified pairs": Arm(pairs={"verified": True}),
+    "mutants rejected": Arm(pairs={"construction": "MutatedRejected"}),
+    "references chosen": Arm(pairs={"construction": "OriginalChosen"}),
+    "clipped descriptions": Arm(pairs={"construction": "ClippedDescription"}),
+    "end-of-code token": Arm(append_eos=True),
+    "4,000 descriptions": Arm(descriptions=4_000),
+    "1,000 descriptions": Arm(descriptions=1_000),
     "no PMP, solver's pairs": Arm((SOLVED,), descriptions=0, lr=FRESH_HEAD_LR, solver=True),
-    "solver's pairs": Arm((SOLVED,), descriptions=FEWER, solver=True),
-    "mutants rejected": Arm(descriptions=FEWER, pairs={"construction": "MutatedRejected"}),
-    "references chosen": Arm(descriptions=FEWER, pairs={"construction": "OriginalChosen"}),
-    "clipped descriptions": Arm(descriptions=FEWER, pairs={"construction": "ClippedDescription"}),
-    "end-of-code token": Arm(descriptions=FEWER, append_eos=True),
-    "1,000 descriptions": Arm(descriptions=1000),
+    "solver's pairs": Arm((SOLVED,), solver=True),
 }
 
 

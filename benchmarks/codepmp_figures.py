@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.codepmp import ABLATED, ARMS, FEWER, SIZES, SOLVED, N
+from benchmarks.codepmp import ABLATED, ARMS, DESCRIPTIONS, SIZES, SOLVED, N
 from lit_pref.metrics import Interval, across_seeds_interval
 
 Cells = dict[tuple[str, int], dict[int, dict[str, float]]]
@@ -26,7 +26,7 @@ MISTAKES = ("operation", "order", "operand")
 ALL_MISTAKES = ("", ", operation", ", order", ", operand", ", result", ", carry")
 DEDUCTION = ("deduction pairs", "multiple choice")
 PAIR, SOLVER = ("no PMP", "PMP"), ("no PMP, solver's pairs", "solver's pairs")
-CONTROL = "4,000 descriptions"
+SCALING = ("1,000 descriptions", "4,000 descriptions", "PMP")
 COLOURS = {"PMP": "#1f77b4", "no PMP": "#7f7f7f"}
 
 
@@ -62,7 +62,7 @@ def gain(
 
 def table(cells: Cells, pretraining: dict[str, list[dict[str, float]]]) -> str:
     arms = [arm for arm in ARMS if any(name == arm for name, _ in cells)]
-    few = [arm for arm in arms if ARMS[arm].descriptions == FEWER and not ARMS[arm].solver]
+    ablations = [arm for arm in arms if arm not in (*PAIR, *SOLVER)]
     lines = [
         "Held-out pair accuracy in %, mean over seeds; in brackets the gain over the control with the same seed and "
         "finetuning pairs, in points, with its 95% t-interval.",
@@ -71,14 +71,15 @@ def table(cells: Cells, pretraining: dict[str, list[dict[str, float]]]) -> str:
         "",
         f"Mistakes that {ABLATED} pairs teach to see, and all five kinds in equal parts with arithmetic among them:",
         "",
-        *_rows("arm", [*PAIR, *few], MISTAKES, "", lambda arm, kind: _cell(cells, arm, ABLATED, f"accuracy, {kind}")),
+        *_rows(
+            "arm", [*PAIR, *ablations], MISTAKES, "", lambda arm, kind: _cell(cells, arm, ABLATED, f"accuracy, {kind}")
+        ),
         "",
         *_rows("arm", PAIR, ALL_MISTAKES, "", lambda arm, kind: _cell(cells, arm, ABLATED, f"of all mistakes{kind}")),
         "",
-        f"How pairs are made, {FEWER:,} descriptions and {ABLATED} finetuning pairs; gains over `{CONTROL}`, which "
-        "takes all pairs of the strong and the weak model:",
+        f"What does it: {ABLATED} finetuning pairs, {DESCRIPTIONS:,} descriptions where nothing else is said:",
         "",
-        *_rows("arm", few, (ABLATED,), "pairs", lambda arm, size: _cell(cells, arm, size, over=CONTROL)),
+        *_rows("arm", [*PAIR, *ablations], PAIR, "", lambda arm, over: _over(cells, arm, over)),
         "",
         "Best-of-N of the language model's own samples in %: finetuned on 2,000 pairs with mistakes put in, or on its "
         f"own right and wrong solutions of {SOLVED:,} problems:",
@@ -95,7 +96,7 @@ def table(cells: Cells, pretraining: dict[str, list[dict[str, float]]]) -> str:
         "",
     ]
     for half, all_of in ((250, 500), (500, 1000), (1000, 2000)):
-        if values(cells, "PMP", half, "accuracy"):
+        if values(cells, "PMP", half, "accuracy") and values(cells, "no PMP", all_of, "accuracy"):
             ahead = gain(cells, "PMP", half, over_size=all_of)
             lines.append(f"- PMP on {half:,} pairs over no PMP on {all_of:,}: {_signed(ahead)}")
     lines += ["", "Code pairs held out of pretraining that its end ranks rightly, and seeds:", ""]
@@ -129,6 +130,13 @@ def _cell(cells: Cells, arm: str, size: int, figure: str = "accuracy", over: str
     own = f"{mean(cells, arm, size, figure).mean:.1f}"
     shared = values(cells, arm, size, figure).keys() & values(cells, over, size, figure).keys()
     return own if arm == over or not shared else f"{own} ({_signed(gain(cells, arm, size, figure, over))})"
+
+
+def _over(cells: Cells, arm: str, over: str) -> str:
+    """The accuracy, where an arm is compared with itself; else the gain."""
+    if arm == over:
+        return f"{mean(cells, arm, ABLATED).mean:.1f}"
+    return _signed(gain(cells, arm, ABLATED, over=over))
 
 
 def _signed(interval: Interval) -> str:
@@ -187,9 +195,7 @@ def _best_of_n(axes: Axes, cells: Cells) -> None:
 
 def _ablation(axes: Axes, cells: Cells) -> None:
     """Gains over the start without PMP, whatever the arm's control is in the table."""
-    arms = [
-        arm for arm in ARMS if arm not in (PAIR[0], "1,000 descriptions") and values(cells, arm, ABLATED, "accuracy")
-    ]
+    arms = [arm for arm in ARMS if arm not in (PAIR[0], *SCALING[:2]) and values(cells, arm, ABLATED, "accuracy")]
     gains = [gain(cells, arm, ABLATED) for arm in arms]
     for place, each in enumerate(gains):
         spread = [[each.mean - each.low], [each.high - each.mean]]
@@ -201,8 +207,8 @@ def _ablation(axes: Axes, cells: Cells) -> None:
 
 
 def _scaling(axes: Axes, cells: Cells) -> None:
-    arms = {ARMS[name].descriptions: name for name in ("1,000 descriptions", CONTROL, PAIR[1])}
-    done = sorted(count for count, name in arms.items() if values(cells, name, ABLATED, "accuracy"))
+    arms = {ARMS[name].descriptions: name for name in SCALING if values(cells, name, ABLATED, "accuracy")}
+    done = sorted(arms)
     _line(axes, done, [gain(cells, arms[count], ABLATED) for count in done], "PMP", COLOURS["PMP"])
     axes.axhline(0, color="black", linewidth=1, linestyle=":")
     axes.set(xscale="log", xlabel="descriptions pretrained on", ylabel="gain over no PMP (points)", title="Scaling")

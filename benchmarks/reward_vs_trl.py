@@ -80,7 +80,7 @@ def compare(workload: Workload, runs: int, compiled: bool) -> dict[str, float]:
             off = max(paired.check_equal(timing, theirs, TOLERANCE) for timing in mine.values())
             processes.turn(others)  # warm too
             timings = processes.turns(rewards | others | peers, runs)
-        flops = workloads.useful_flops_per_token(folder, lm_head=False)
+        flops = workloads.useful_flops_per_token(folder, rewards=True)
     finally:
         shutil.rmtree(scratch)
     rate = paired.matmul_rate(torch.float32)

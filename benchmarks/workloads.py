@@ -76,28 +76,32 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
     return folder
 
 
-def useful_flops_per_token(folder: Path, lm_head: bool = True) -> float:
+def useful_flops_per_token(folder: Path, rewards: bool = False) -> float:
     """Floating-point operations that training needs for each counted token (prompts counted twice).
 
     6 for each weight and token that passes it once, a multiplication and an addition forward and twice that backward:
-    prompts pass the layers once, completion tokens alone meet the head. Attention's products come on top. What is
-    computed again (a head's logits in the backward pass) is not useful and does not count.
+    prompts pass the layers once, completion tokens alone meet the head, and the last layer gives keys and values of
+    all tokens, everything else where log-probs are read (rewards: at the last tokens alone, and no head). Attention's
+    products come on top. What is computed again (a head's logits in the backward pass) is not useful and does not
+    count.
     """
     config = AutoConfig.from_pretrained(folder / "model")
-    head_width = config.hidden_size // config.num_attention_heads
-    key_value_width = config.num_key_value_heads * head_width
-    attention = 2 * config.hidden_size * (config.hidden_size + key_value_width)
-    layer = attention + 3 * config.hidden_size * config.intermediate_size
+    width, head_width = config.hidden_size, config.hidden_size // config.num_attention_heads
+    keys_and_values = 2 * width * config.num_key_value_heads * head_width
+    layer = keys_and_values + 2 * width * width + 3 * width * config.intermediate_size
     tokenizer = load_tokenizer(str(folder / "model"))
-    flops = counted = 0.0
+    weights = looks = counted = 0.0
     for tree in tokenize_pairs(read_pairs(folder / "pairs.parquet").pairs, tokenizer).trees:
         prompt, lengths = len(tree.prompt_ids), [len(ids) for ids in tree.completion_ids]
-        looks = prompt**2 / 2 + sum(length * prompt + length**2 / 2 for length in lengths)
-        flops += 6 * config.num_hidden_layers * (layer * tree.shared_length + 2 * config.hidden_size * looks)
-        if lm_head:
-            flops += 6 * config.vocab_size * config.hidden_size * sum(lengths)
+        read = len(lengths) if rewards else sum(lengths)
+        last_layer = keys_and_values * tree.shared_length + (layer - keys_and_values) * read
+        head = 0 if rewards else config.vocab_size * width * read
+        weights += (config.num_hidden_layers - 1) * layer * tree.shared_length + last_layer + head
+        of_completions = [length * prompt + length**2 / 2 for length in lengths]
+        of_read = [prompt + length for length in lengths] if rewards else of_completions
+        looks += (config.num_hidden_layers - 1) * (prompt**2 / 2 + sum(of_completions)) + sum(of_read)
         counted += tree.repeated_length
-    return flops / counted
+    return 6 * (weights + 2 * width * looks) / counted
 
 
 def save_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int = 0) -> None:

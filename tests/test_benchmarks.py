@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import codepmp, codepmp_figures
+from benchmarks.codepmp import Arm
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
@@ -50,3 +53,44 @@ def test_where_a_step_spends_its_time(tmp_path: Path):
     spent = figures(tmp_path, "step_profile")
     assert set(spent) == {"machine", "repeated", "dense", "trees", "compiled"}
     assert all(spent[variant]["matrix products"] > 0 for variant in set(spent) - {"machine"})
+
+
+def test_snippets_against_bare_parsing(tmp_path: Path):
+    found = figures(tmp_path, "snippets", "--source", str(ROOT / "lit_pref"))
+    assert found["files"] > 100 and found["counts"]["snippets"] > 100 and 0 < found["ratio"] < 1
+
+
+def test_what_code_pairs_cost(tmp_path: Path):
+    sheet = tmp_path / "sheet.md"
+    rates = ("--describer_rate", "2", "--pairs", "7200")
+    found = figures(tmp_path, "code_pairs_cost", "--files", "20", "--seen", "1000", "--sheet", str(sheet), *rates)
+    assert found["pairs_per_second"] > 0 and found["pair_bytes"] > 0
+    assert "| 1 at 2 a second |" in sheet.read_text()  # 7,200 descriptions
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
+    "ignore:Found .* module.* in eval mode at the start of training.*",
+)
+def test_codepmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    small = {"HELD_OUT_PAIRS": 30, "BEST_OF_PROBLEMS": 4, "EPOCHS": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(codepmp, name, value)
+    sizes = (codepmp.ABLATED, codepmp.SIZES[-1])
+    arms = {"no PMP": Arm(sizes, descriptions=0, others=True), "PMP": Arm(sizes, descriptions=40, others=True)}
+    monkeypatch.setattr(codepmp, "ARMS", arms)
+    monkeypatch.setattr(codepmp_figures, "ARMS", arms)
+    cells = tmp_path / "codepmp_test"
+    cells.mkdir()
+    for arm in arms:
+        for seed in range(2):
+            found = codepmp.run_cell(arm, seed, "test", tmp_path / f"{arm}-{seed}")
+            assert 0 <= found["sizes"][str(codepmp.ABLATED)]["accuracy"] <= 1
+            (cells / f"{arm}-{seed}.json").write_text(json.dumps(found))
+    monkeypatch.setattr(sys, "argv", ["codepmp_figures", str(cells)])
+    codepmp_figures.main()
+    assert "| PMP |" in capsys.readouterr().out
+    assert (tmp_path / "codepmp.png").stat().st_size > 10_000
+    assert len((tmp_path / "codepmp.csv").read_text().splitlines()) == 1 + 8
