@@ -18,7 +18,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def measured(files: int) -> dict[str, float]:
         ]
     )
     with tempfile.TemporaryDirectory() as folder:
-        rows = [{**asdict(snippet), "description": snippet.doc, "generated": True} for snippet, *_ in given]
+        rows = [{**snippet._asdict(), "description": snippet.doc, "generated": True} for snippet, *_ in given]
         texts = [{"text": text, "finished": True} for _, *both in given for text in both]
         on_disk = {
             "described_bytes": _bytes(Path(folder), rows, DESCRIBED_SCHEMA),

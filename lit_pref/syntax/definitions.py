@@ -21,7 +21,8 @@ _NEWLINE = ord("\n")
 class Definition(NamedTuple):
     """Where a definition is in its file, in bytes.
 
-    node: itself; top: with what wraps it, such as decorators or `export`; value: what holds its body.
+    node: itself; top: with what wraps it, such as decorators or `export`.
+    block: its body, where the grammar names that.
     leading: the comments and attributes before it.
     scope: the classes around it, each followed by a dot.
     has_error: there is a syntax error in it, or nothing in its body where the grammar lets that pass.
@@ -30,7 +31,7 @@ class Definition(NamedTuple):
 
     node: Node
     top: Node
-    value: Node
+    block: Node | None
     leading: Sequence[Node]
     scope: str
     is_class: bool
@@ -112,7 +113,7 @@ class FoundDefinitions:
         end += self._source[end : end + 1] == b";"
         body = self._source.find(b"{", value.start_byte, end) if block is None else block.start_byte
         has_error = top.has_error or (block is not None and body == block.end_byte)  # `def f():` and no more
-        self.definitions.append(Definition(node, top, value, leading, scope, is_class, has_error, start, end, body))
+        self.definitions.append(Definition(node, top, block, leading, scope, is_class, has_error, start, end, body))
         if is_class and block is not None and depth < MAX_DEPTH:
             # Python's grammar puts the comments before the first method in front of the block.
             head = [c for c in value.named_children if c.type == "comment" and c.end_byte <= block.start_byte]

@@ -15,7 +15,7 @@ from tree_sitter import Node, QueryCursor
 
 from lit_pref.syntax.languages import GRAMMARS, LanguageName, binding_query
 from lit_pref.syntax.names import text_of
-from lit_pref.syntax.words import Words, is_word, word_hash
+from lit_pref.syntax.words import Sieve, Words, is_word, word_hash
 
 _VERSION = re.compile(r"/v\d+$")  # of a Go module, which is no part of its name
 _USES = frozenset(  # not those of members, labels and fields
@@ -34,9 +34,9 @@ class Imports:
         for node in nodes:
             self._read(node, language)
         hashes = np.array([word_hash(name.decode("utf-8", "surrogatepass")) for name in self._binders], np.uint64)
-        found = np.flatnonzero(np.isin(words.hashes, hashes))
+        found = Sieve(hashes).places(words.hashes)
         starts, ends = words.starts[found].tolist(), words.ends[found].tolist()
-        # What a name binds stands for the name: one object, quick to compare. Equal hashes may be other words.
+        # What a name binds stands for the name: one object, quick to compare. Some that were found are other words.
         self._starts: list[int] = starts
         self._ends: list[int] = ends
         self._bound = [self._binders.get(source[start:end]) for start, end in zip(starts, ends, strict=True)]

@@ -73,9 +73,9 @@ class SourceTree:
     def doc(self, definition: Definition) -> str:
         """Its docstring, or the comment that leads it."""
         if self.language == "python":
-            literal = _docstring(definition.value)
-            if literal is not None:
-                return docstring_text(self._text(literal.start_byte, literal.end_byte))
+            statement = docstring_statement(definition)
+            if statement is not None:
+                return docstring_text(self._text(statement.start_byte, statement.end_byte))
         if not definition.leading:
             return ""
         comments = [node for node in definition.leading if node.type in GRAMMARS[self.language].comments]
@@ -94,7 +94,7 @@ class SourceTree:
 
     def _dedented(self, start: int, end: int) -> str:
         text = self.source[start:end].rstrip()
-        if start and self.source[start - 1] != _NEWLINE:
+        if start and self.source[start - 1] != _NEWLINE and b"\n" in text:
             indent = self.source[self.source.rfind(b"\n", 0, start) + 1 : start]
             if indent.isspace():
                 text = text.replace(b"\n" + indent, b"\n")
@@ -104,13 +104,12 @@ class SourceTree:
         return self.source[start:end].decode("utf-8", "replace")
 
 
-def _docstring(value: Node) -> Node | None:
-    """The string that a Python function or class begins with."""
-    body = value.child_by_field_name("body")
-    first = body.named_child(0) if body is not None and body.named_child_count else None
+def docstring_statement(definition: Definition) -> Node | None:
+    """What the body of a Python function or class begins with, where that is a string and no more."""
+    first = None if definition.block is None else definition.block.named_child(0)
     while first is not None and first.type == "comment":
         first = first.next_named_sibling
     if first is None or first.type != "expression_statement":
         return None
-    literal = first.named_children[0]
-    return literal if literal.type == "string" else None
+    literal = first.named_child(0)
+    return first if literal is not None and literal.type == "string" else None

@@ -73,6 +73,26 @@ def is_word(text: str) -> bool:
     return bool(text) and all(text.encode("utf-8", "surrogatepass").translate(_WORD_BYTES))
 
 
+class Sieve:
+    """Finds where an array may hold one of some numbers: all places that do, and about 0.02% of others for each number.
+
+    Ten times as fast as `np.isin`, for callers that look at the places found anyway.
+    """
+
+    _BITS = 12
+
+    def __init__(self, numbers: NDArray[np.uint64]) -> None:
+        self._holds = np.zeros(1 << self._BITS, np.bool_)
+        self._holds[self._slots(numbers)] = True
+
+    def places(self, values: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Ascending indices."""
+        return np.flatnonzero(self._holds.take(self._slots(values)))
+
+    def _slots(self, values: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return ((values * _ODD) >> np.uint64(64 - self._BITS)).view(np.int64)
+
+
 def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Values whose high bits reach the low ones, and then the high ones all of them."""
     return (values ^ (values >> np.uint64(32))) * _ODD

@@ -71,7 +71,7 @@ class DescribeSnippets(Stage):
         snippets = [snippet_of(row) for row in rows_of(self.snippets, index)]
         found = described(snippets, self.describer, self.generator, seed_of(self.seed, "describer", index))
         rows = [
-            {**asdict(snippet), "description": description.text, "generated": description.generated}
+            {**snippet._asdict(), "description": description.text, "generated": description.generated}
             for snippet, description in zip(snippets, found, strict=True)
         ]
         return ShardRows(rows, {"descriptions generated": sum(description.generated for description in found)})

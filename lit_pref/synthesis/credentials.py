@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lit_pref.syntax.words import Words
+from lit_pref.syntax.words import Sieve, Words
 
 _TOKENS: tuple[tuple[str, bytes], ...] = (  # (the three bytes that it begins with, all of it)
     ("PRI", rb"PRIVATE KEY(?: BLOCK)?-----\s*[\\nr\"'+\s]*[0-9A-Za-z+/]{16}"),  # PEM, with at least some of the key
@@ -33,15 +33,17 @@ _TOKENS: tuple[tuple[str, bytes], ...] = (  # (the three bytes that it begins wi
     ("eyJ", rb"eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{10,}"),  # JSON web tokens, RFC 7519
 )
 _FORMATS = {int.from_bytes(prefix.encode(), "little"): re.compile(whole) for prefix, whole in _TOKENS}
-_PREFIXES = np.array(list(_FORMATS), np.uint64)
+_PREFIXES = Sieve(np.array(list(_FORMATS), np.uint64))
 _NAME = re.compile(rb"(?:password|passwd|secret|token|api[_-]?key|(?:access|secret|private)_?key|credentials?)$")
 _LOWER = np.uint64(0x2020202020202020)
-_ENDS = np.array(  # of such names, in either case: their last four bytes
-    [
-        int.from_bytes(end.encode(), "little") | 0x20202020
-        for end in ("word", "sswd", "cret", "oken", "ikey", "skey", "tkey", "ekey", "_key", "-key", "tial", "ials")
-    ],
-    np.uint64,
+_ENDS = Sieve(  # of such names, in either case: their last four bytes
+    np.array(
+        [
+            int.from_bytes(end.encode(), "little") | 0x20202020
+            for end in ("word", "sswd", "cret", "oken", "ikey", "skey", "tkey", "ekey", "_key", "-key", "tial", "ials")
+        ],
+        np.uint64,
+    )
 )
 _ASSIGNMENT = re.compile(  # behind the name: name = "value", name: "value", "name": "value"
     rb"[\"']?[ \t]*(?::=|[:=])[ \t]*[bru]{0,2}([\"'])([^\s\"']{12,200})\1", re.IGNORECASE
@@ -65,8 +67,9 @@ def credential_spans(source: bytes, words: Words) -> list[Span]:
 def _tokens(source: bytes, words: Words) -> list[Span]:
     begins = words.heads & np.uint64(0xFFFFFF)
     spans = []
-    for index in np.flatnonzero(np.isin(begins, _PREFIXES)).tolist():
-        found = _FORMATS[int(begins[index])].match(source, int(words.starts[index]))
+    for index in _PREFIXES.places(begins).tolist():
+        whole = _FORMATS.get(int(begins[index]))
+        found = whole and whole.match(source, int(words.starts[index]))
         if found:
             spans.append(Span(*found.span()))
     return spans
@@ -74,7 +77,7 @@ def _tokens(source: bytes, words: Words) -> list[Span]:
 
 def _assignments(source: bytes, words: Words) -> list[Span]:
     spans = []
-    for index in np.flatnonzero(np.isin((words.tails | _LOWER) >> np.uint64(32), _ENDS)).tolist():
+    for index in _ENDS.places((words.tails | _LOWER) >> np.uint64(32)).tolist():
         end = int(words.ends[index])
         found = _ASSIGNMENT.match(source, end)
         if found and _NAME.search(source[max(0, end - 16) : end].lower()) and _is_random(found[2]):

@@ -7,11 +7,11 @@ Not covered: code amid prose without a fence, which does not parse and so is no 
 import re
 from typing import NamedTuple, cast
 
-from tree_sitter import Node, Parser
+from tree_sitter import Parser
 
 from lit_pref.syntax.languages import LanguageName, load
 from lit_pref.syntax.python import parses
-from lit_pref.syntax.source_tree import SourceTree
+from lit_pref.syntax.source_tree import SourceTree, docstring_statement
 from lit_pref.synthesis.snippets import Snippet
 
 _FENCE = re.compile(r"^ {0,3}(?P<marks>`{3,}|~{3,})[ \t]*[\w+#.-]*[ \t]*$", re.MULTILINE)
@@ -83,7 +83,7 @@ def without_doc(snippet: Snippet) -> str:
         return snippet.code
     first = definitions[0]
     start, end = first.top.start_byte, first.end
-    doc = _docstring(first.value) if language == "python" else None
+    doc = docstring_statement(first) if language == "python" else None
     if doc is None or doc.parent is None:
         return _ended(source[start:end].decode("utf-8", "surrogatepass"))
     if all(child.id == doc.id or child.type == "comment" for child in doc.parent.named_children):
@@ -93,15 +93,6 @@ def without_doc(snippet: Snippet) -> str:
         line = doc.start_byte
     behind_doc = source[doc.end_byte : end].removeprefix(b"\n")
     return _ended((source[start:line] + behind_doc).decode("utf-8", "surrogatepass"))
-
-
-def _docstring(value: Node) -> Node | None:
-    """The statement of a Python definition that is its docstring."""
-    body = value.child_by_field_name("body")
-    first = None if body is None else next((child for child in body.named_children if child.type != "comment"), None)
-    if first is None or first.type != "expression_statement" or first.named_children[0].type != "string":
-        return None
-    return first
 
 
 def _ended(code: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Stream
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -30,9 +30,7 @@ from lit_pref.synthesis.source_code import (
 from lit_pref.synthesis.source_files import SourceFile
 
 SHARD_ROWS = 256  # snippets that a generator is given at once: what an interruption costs
-SNIPPET_SCHEMA = pa.schema(
-    [(each.name, pa.int64() if each.name == "line" else pa.string()) for each in fields(Snippet)]
-)
+SNIPPET_SCHEMA = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in Snippet._fields])
 _SHARD_FILES, _SHARD_BYTES = 128, 2_000_000  # of a shard of files; bytes of those that came out of an archive or table
 _FIRST_WAVE, _LAST_WAVE = 1, 128  # shards of files that are under way at once: few at first, as a limit may need few
 
@@ -45,7 +43,7 @@ class Source(NamedTuple):
 
 
 def snippet_of(row: Row) -> Snippet:
-    return Snippet(**{each.name: row[each.name] for each in fields(Snippet)})  # type: ignore[arg-type]
+    return Snippet(**{name: row[name] for name in Snippet._fields})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class ExtractSnippets(Stage):
         for file in self.files[index]:
             found = snippets_of_file(file, self.settings)
             counts.add(found.counts)
-            rows += [{**asdict(s), "key": key} for s, key in zip(found.snippets, found.keys, strict=True)]
+            rows += [{**s._asdict(), "key": key} for s, key in zip(found.snippets, found.keys, strict=True)]
         return ShardRows(rows, counts.flat())
 
     @staticmethod
@@ -117,7 +115,7 @@ class _Cutting(NamedTuple):
                 kept += 1
                 if self.limit is not None:
                     self.advance(kept)
-                yield asdict(snippet)
+                yield snippet._asdict()
         for found in (cut, duplicates.flat()):  # the latter takes duplicates off
             counts.update(found)
         counts["snippets beyond the limit"] = counts["snippets"] - kept

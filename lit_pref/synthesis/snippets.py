@@ -1,13 +1,11 @@
 """A piece of source code that stands for itself: what the first stage of code pairs gives, and all later ones take."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SnippetKind = Literal["function", "method", "class"]
 
 
-@dataclass(frozen=True, slots=True)
-class Snippet:
+class Snippet(NamedTuple):
     """A function, method or class of a source file, with what a reader must know of the rest of the file.
 
     code: its text with decorators, docstring and leading comment, dedented; ended by a newline.

@@ -216,14 +216,14 @@ def _trouble(definition: Definition, source: bytes, credentials: list[Span], set
 
 def _snippet(origin: str, tree: SourceTree, definition: Definition, code: str) -> Snippet:
     return Snippet(
-        code=code,
-        language=tree.language,
-        kind=tree.kind(definition),
-        name=tree.name(definition),
-        signature=tree.signature(definition),
-        doc=tree.doc(definition),
-        imports=tree.imports(definition),
-        license=tree.license,
-        origin=origin,
-        line=tree.line(definition),
+        code,
+        tree.language,
+        tree.kind(definition),
+        tree.name(definition),
+        tree.signature(definition),
+        tree.doc(definition),
+        tree.imports(definition),
+        tree.license,
+        origin,
+        tree.line(definition),
     )
