@@ -34,7 +34,7 @@ DESCRIPTIONS = 12_000
 SIZES = (100, 250, 500, 1000, 2000)
 PRETRAINING = {"lr": 1e-3, "weight_decay": 0.1}
 FRESH_HEAD_LR = 1e-3  # of a language model's finetuning: of 3e-4 and 1e-3 the better one; with PMP that is 3e-4
-EPOCHS, BATCH = 4, 16  # of finetuning
+BATCH = 16  # of finetuning
 # Mistakes of understanding; those of arithmetic, a result or a value carried on, no arm learns from so few pairs.
 MISTAKES: tuple["Mistake", ...] = ("operation", "operand", "order")
 HELD_OUT_PAIRS, BEST_OF_PROBLEMS, SAMPLES = 1000, 300, 16
@@ -45,7 +45,7 @@ N = (1, 2, 4, 8, 16)
 class Arm:
     """How a reward model comes about before it is finetuned; without `descriptions` it is the language model.
 
-    lr: of finetuning.
+    lr, epochs: of finetuning.
     pairs: fields of TaskPairs, a construction by its name.
     others: also finetuned on the other tasks.
     solver: finetuned on right and wrong solutions that the language model samples, of like length, instead of on
@@ -59,12 +59,13 @@ class Arm:
     append_eos: bool = False
     fresh_head: bool = False
     lr: float = 3e-4
+    epochs: int = 4
     pairs: dict[str, Any] = field(default_factory=dict)
     others: bool = False
     solver: bool = False
 
 
-ABLATED, SOLVED = 500, 1000
+ABLATED, SOLVED = 500, 4000
 ARMS: dict[str, Arm] = {
     "no PMP": Arm(SIZES, descriptions=0, lr=FRESH_HEAD_LR, others=True),
     "PMP": Arm(SIZES, others=True),
@@ -79,8 +80,8 @@ ARMS: dict[str, Arm] = {
     "end-of-code token": Arm(append_eos=True),
     "4,000 descriptions": Arm(descriptions=4_000),
     "1,000 descriptions": Arm(descriptions=1_000),
-    "no PMP, solver's pairs": Arm((SOLVED,), descriptions=0, lr=FRESH_HEAD_LR, solver=True),
-    "solver's pairs": Arm((SOLVED,), solver=True),
+    "no PMP, solver's pairs": Arm((SOLVED,), descriptions=0, lr=FRESH_HEAD_LR, epochs=2, solver=True),
+    "solver's pairs": Arm((SOLVED,), epochs=2, solver=True),
 }
 
 
@@ -101,7 +102,7 @@ def run_cell(name: str, seed: int, split: "Split", scratch: Path) -> dict[str, A
                     policy, fresh_head=arm.fresh_head, append_eos=arm.append_eos, optimizer=adamw(arm.lr)
                 )
 
-            figures = _finetune(module, _data(arm, task, size, seed, split), task, split)
+            figures = _finetune(module, _data(arm, task, size, seed, split), arm.epochs, task, split)
             found["sizes"].setdefault(str(size), {}).update(figures)
     return found
 
@@ -152,7 +153,9 @@ def _sampling() -> Any:
     return Sampling(max_new_tokens=96)
 
 
-def _finetune(module_of: Callable[[], "RewardFinetuneModule"], data: Any, task: Any, split: "Split") -> dict[str, Any]:
+def _finetune(
+    module_of: Callable[[], "RewardFinetuneModule"], data: Any, epochs: int, task: Any, split: "Split"
+) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from lit_pref.evaluation import BestOfN, MultipleChoiceAccuracy, PairAccuracy
@@ -160,7 +163,7 @@ def _finetune(module_of: Callable[[], "RewardFinetuneModule"], data: Any, task: 
 
     seed_everything(data.seed, verbose=False)
     module = module_of()
-    _fit(module, data, EPOCHS)
+    _fit(module, data, epochs)
     correct = PairAccuracy(task, split, HELD_OUT_PAIRS)(module)["pair_accuracy"].float()
     if not isinstance(task, ReasoningTask):
         (chosen,) = MultipleChoiceAccuracy(task, split, HELD_OUT_PAIRS)(module).values()

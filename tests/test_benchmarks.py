@@ -75,11 +75,13 @@ def test_what_code_pairs_cost(tmp_path: Path):
 )
 def test_codepmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    small = {"HELD_OUT_PAIRS": 30, "BEST_OF_PROBLEMS": 4, "EPOCHS": 1}
-    for name, value in small.items():
+    for name, value in {"HELD_OUT_PAIRS": 30, "BEST_OF_PROBLEMS": 4}.items():
         monkeypatch.setattr(codepmp, name, value)
     sizes = (codepmp.ABLATED, codepmp.SIZES[-1])
-    arms = {"no PMP": Arm(sizes, descriptions=0, others=True), "PMP": Arm(sizes, descriptions=40, others=True)}
+    arms = {
+        "no PMP": Arm(sizes, descriptions=0, epochs=1, others=True),
+        "PMP": Arm(sizes, descriptions=40, epochs=1, others=True),
+    }
     monkeypatch.setattr(codepmp, "ARMS", arms)
     monkeypatch.setattr(codepmp_figures, "ARMS", arms)
     cells = tmp_path / "codepmp_test"
