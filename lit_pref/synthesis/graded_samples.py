@@ -136,7 +136,7 @@ def generator_identity(generator: Generator) -> JsonValue:
     """A generator's class and the fields that decide what it writes, which are those that compare; never a key."""
     if not is_dataclass(generator):
         raise UserError(
-            f"--generator: {type(generator).__name__} must be a dataclass: its fields say what its samples depend on, "
+            f"the generator {type(generator).__name__} must be a dataclass: its fields say what its samples depend on, "
             "so that a later run knows whether it can go on with them"
         )
     compared = {each.name: getattr(generator, each.name) for each in fields(generator) if each.compare}
