@@ -23,7 +23,7 @@ from lit_pref.synthesis.execution import (
 from lit_pref.synthesis.graded_samples import GradedSamples, SamplingJob, cached_samples, kept_samples
 from lit_pref.synthesis.ray_runner import RayRunner
 from lit_pref.synthesis.runners import LocalRunner, Runner
-from lit_pref.synthesis.task_pairs import TaskPairs, TaskPairsMade, task_pairs
+from lit_pref.synthesis.task_pairs import TaskPairs
 from lit_pref.synthesis.test_writing import recorded_check, with_checks, write_checks
 from lit_pref.synthesis.written_tests import ProblemsWithTests, WriteTests, refuse_untested, with_tests
 
@@ -51,7 +51,6 @@ __all__ = [
     "SamplingJob",
     "StrongWeak",
     "TaskPairs",
-    "TaskPairsMade",
     "WriteTests",
     "cached_samples",
     "decontaminate",
@@ -61,7 +60,6 @@ __all__ = [
     "recorded_check",
     "refuse_untested",
     "summarize",
-    "task_pairs",
     "with_checks",
     "with_tests",
     "write_checks",
