@@ -101,12 +101,15 @@ class FoundDefinitions:
         grammar = self._grammar
         holder = grammar.holders.get(node.type)
         value = node if holder is None else node.child_by_field_name(holder)
-        if value is None or not (value.type in grammar.functions or value.type in grammar.classes):
+        if value is None:
+            return
+        kind = value.type
+        is_class = kind in grammar.classes
+        if not (is_class or kind in grammar.functions):
             return
         block = value.child_by_field_name("body")
-        if block is None and value.type not in grammar.unnamed_bodies:
+        if block is None and kind not in grammar.unnamed_bodies:
             return
-        is_class = value.type in grammar.classes
         if leading and leading[0].start_byte < self._license_end:
             leading = [each for each in leading if each.start_byte >= self._license_end]
         start, end = (leading[0] if leading else top).start_byte, top.end_byte

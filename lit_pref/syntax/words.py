@@ -51,7 +51,7 @@ def words(source: bytes) -> Words:
     starts, ends = edges[::2], edges[1::2]
     eight = np.ndarray((len(padded) - _EDGE + 1,), "<u8", padded, 0, (1,))  # the bytes from each position on
     heads, tails, lengths = eight[starts], eight[ends - _EDGE], ends - starts
-    hashes = (heads & _FIRST_BYTES[np.minimum(lengths, _EDGE)]) * _ODD
+    hashes = (heads & _FIRST_BYTES.take(lengths, mode="clip")) * _ODD
     hashes += np.where(lengths > _EDGE, tails, 0) * _ODD_2
     hashes += lengths.astype(np.uint64)
     return Words(starts - _EDGE, ends - _EDGE, heads, tails, mixed(hashes))

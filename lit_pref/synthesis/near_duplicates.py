@@ -108,12 +108,10 @@ class SeenSnippets:
         return verdicts
 
     def _verdict(self, row: list[int], older: set[int]) -> Duplicate | None:
-        if row[0] in self._recent or row[0] in older:
-            return "duplicate"
-        if not self._recent.isdisjoint(row) or not older.isdisjoint(row):
-            return "near-duplicate"
-        self._recent.update(row)
-        return None
+        if self._recent.isdisjoint(row) and (not older or older.isdisjoint(row)):
+            self._recent.update(row)
+            return None
+        return "duplicate" if row[0] in self._recent or row[0] in older else "near-duplicate"
 
     def _older(self, keys: NDArray[np.int64]) -> set[int]:
         """Those of the keys that are on disk."""

@@ -140,7 +140,8 @@ def snippets_of_file(file: SourceFile, settings: SnippetSettings) -> FileSnippet
     found = tuple(_snippet(file.origin, tree, *each) for each in zip(kept, codes, strict=True))
     compared = MinHashBands(settings.shingle, settings.bands, settings.rows)
     keys = compared.keys(tree.words, [(definition.start, definition.end) for definition in kept], codes)
-    return FileSnippets(found, tuple(row.tobytes() for row in keys), counts)
+    packed, width = keys.tobytes(), keys.itemsize * keys.shape[1]
+    return FileSnippets(found, tuple(packed[at : at + width] for at in range(0, len(packed), width)), counts)
 
 
 def unique_snippets(files: Iterable[FileSnippets], counts: SnippetCounts) -> Iterator[Snippet]:
