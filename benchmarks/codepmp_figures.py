@@ -77,7 +77,7 @@ def table(cells: Cells, pretraining: dict[str, list[dict[str, float]]]) -> str:
         "",
         *_rows("arm", PAIR, ALL_MISTAKES, "", lambda arm, kind: _cell(cells, arm, ABLATED, f"of all mistakes{kind}")),
         "",
-        f"What does it: {ABLATED} finetuning pairs, {DESCRIPTIONS:,} descriptions where nothing else is said:",
+        f"What does it: points over either, {ABLATED} finetuning pairs, {DESCRIPTIONS:,} descriptions if not said:",
         "",
         *_rows("arm", [*PAIR, *ablations], PAIR, "", lambda arm, over: _over(cells, arm, over)),
         "",
