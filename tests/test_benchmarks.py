@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import codepmp, codepmp_figures
+from benchmarks import codepmp
 from benchmarks.codepmp import Arm
 
 pytestmark = pytest.mark.slow
@@ -74,6 +74,9 @@ def test_what_code_pairs_cost(tmp_path: Path):
     "ignore:Found .* module.* in eval mode at the start of training.*",
 )
 def test_codepmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("matplotlib")
+    from benchmarks import codepmp_figures
+
     monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
     for name, value in {"HELD_OUT_PAIRS": 30, "BEST_OF_PROBLEMS": 4}.items():
         monkeypatch.setattr(codepmp, name, value)
