@@ -59,10 +59,10 @@ class Imports:
 
     def needed_by(self, node: Node) -> str:
         """The statements that the node needs, one a line, without a newline at the end."""
-        needed = set(self._everywhere)
+        needed, bound = set(self._everywhere), self._bound
         first = bisect_left(self._starts, node.start_byte)
         for index in range(first, bisect_left(self._starts, node.end_byte, first)):
-            statements = self._bound[index]
+            statements = bound[index]
             if statements is not None and statements[0] not in needed and self._uses(index, node):
                 needed.update(statements)
         return "\n".join([self._statements[index] for index in sorted(needed)]) if needed else ""

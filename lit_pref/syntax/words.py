@@ -47,7 +47,7 @@ class Words(NamedTuple):
 def words(source: bytes) -> Words:
     padded = b"".join((_PADDING, source, _PADDING))
     is_word = np.frombuffer(padded.translate(_WORD_BYTES), np.uint8)
-    edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
+    edges = (is_word[1:] != is_word[:-1]).nonzero()[0] + 1
     starts, ends = edges[::2], edges[1::2]
     eight = np.ndarray((len(padded) - _EDGE + 1,), "<u8", padded, 0, (1,))  # the bytes from each position on
     heads, tails, lengths = eight[starts], eight[ends - _EDGE], ends - starts
@@ -87,7 +87,7 @@ class Sieve:
 
     def places(self, values: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Ascending indices."""
-        return np.flatnonzero(self._holds.take(self._slots(values)))
+        return self._holds.take(self._slots(values)).nonzero()[0]
 
     def _slots(self, values: NDArray[np.uint64]) -> NDArray[np.int64]:
         return ((values * _ODD) >> np.uint64(64 - self._BITS)).view(np.int64)

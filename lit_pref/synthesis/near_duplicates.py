@@ -44,8 +44,8 @@ class MinHashBands(NamedTuple):
         if not self.bands:
             return exact[:, None].view(np.int64)
         starts, ends = np.fromiter(chain.from_iterable(places), np.int64, 2 * len(places)).reshape(-1, 2).T
-        first = np.searchsorted(words.starts, starts)
-        last = np.maximum(first, np.searchsorted(words.starts, ends) - self.shingle + 1)
+        first = words.starts.searchsorted(starts)
+        last = np.maximum(first, words.starts.searchsorted(ends) - self.shingle + 1)
         hashes = words.run_hashes(self.shingle)
         shingles = np.concatenate([hashes[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)])
         offsets = np.concatenate([[0], np.cumsum(last - first)])
