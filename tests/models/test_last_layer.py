@@ -32,12 +32,6 @@ SIZE = {
 }
 
 
-COMPILERS_OWN = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
-    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor",
-)
-
-
 def tokens(start: int, count: int) -> tuple[int, ...]:
     return tuple((start + 7 * place) % 96 + 1 for place in range(count))
 
@@ -179,7 +173,7 @@ def test_a_replaced_forward_is_left_out_where_few_tokens_are_chosen(name: str, w
 
 @pytest.mark.parametrize(
     "engine",
-    [Engine(gradient_checkpointing=True), pytest.param(Engine(compile=True), marks=[pytest.mark.slow, COMPILERS_OWN])],
+    [Engine(gradient_checkpointing=True), pytest.param(Engine(compile=True), marks=pytest.mark.slow)],
     ids=["checkpointed", "compiled"],
 )
 def test_a_layer_as_the_engine_runs_it(engine: Engine, in_two: list[bool]):

@@ -155,14 +155,7 @@ def test_an_adapter_s_gradients_are_those_of_merged_weights(policy: str, engine:
         assert of_b.abs().max() > 1e-4 and bool(got.gradients[name].any()) is not at_start
 
 
-_COMPILERS_OWN = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
-    "ignore:The .grad attribute of a Tensor that is not a leaf Tensor",
-)
-
-
 @pytest.mark.slow
-@_COMPILERS_OWN
 @pytest.mark.parametrize(
     ("layout", "checkpointing", "adapter"),
     [("packed", False, None), ("repeated", False, None), ("packed", True, LoRA(r=4))],
