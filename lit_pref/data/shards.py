@@ -9,6 +9,7 @@ without notice (`.*.tmp`; it is never read) where nobody calls `remove_orphans`.
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -28,6 +29,7 @@ JsonValue: TypeAlias = Union[bool, int, float, str, Sequence["JsonValue"], Mappi
 MANIFEST = "manifest.json"
 SHARDS = "part-*.parquet"
 _COUNTS_KEY = b"lit_pref.counts"
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # as `replacing` names it, by its process
 
 
 def write_parquet(
@@ -89,7 +91,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def remove_orphans(folder: Path) -> None:
     """Remove what processes of this machine left half written in a folder when they were killed."""
     for path in folder.glob(".*.tmp"):
-        if not _lives(int(path.name.split(".")[-2].split("-")[0])):
+        named = _TEMPORARY.fullmatch(path.name)
+        if named and not _lives(int(named[1])):
             path.unlink(missing_ok=True)
 
 

@@ -76,7 +76,7 @@ def is_word(text: str) -> bool:
 class Sieve:
     """Finds where an array may hold one of some numbers: all places that do, and about 0.02% of others for each number.
 
-    Ten times as fast as `np.isin`, for callers that look at the places found anyway.
+    In place of `np.isin`, which takes several times as long, for callers that look at the places found anyway.
     """
 
     _BITS = 12

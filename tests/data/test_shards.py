@@ -83,10 +83,11 @@ def test_only_what_the_dead_left_half_written_is_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     gone, writing = (tmp_path / f".part-00000.parquet.{process}-00.tmp" for process in (dead.pid, os.getpid()))
-    for path in (gone, writing, tmp_path / "part-00001.parquet"):
+    others = {"part-00001.parquet", ".another's.tmp"}
+    for path in (gone, writing, *(tmp_path / name for name in others)):
         path.touch()
     remove_orphans(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {writing.name, "part-00001.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {writing.name, *others}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
