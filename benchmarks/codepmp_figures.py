@@ -194,7 +194,7 @@ def _best_of_n(axes: Axes, cells: Cells) -> None:
 
 
 def _ablation(axes: Axes, cells: Cells) -> None:
-    """Gains over the start without PMP, whatever the arm's control is in the table."""
+    """Gains over the start without PMP."""
     arms = [arm for arm in ARMS if arm not in (PAIR[0], *SCALING[:2]) and values(cells, arm, ABLATED, "accuracy")]
     gains = [gain(cells, arm, ABLATED) for arm in arms]
     for place, each in enumerate(gains):

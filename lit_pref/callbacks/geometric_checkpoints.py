@@ -93,7 +93,12 @@ class DecayFromCheckpoint(Callback):
         self.decay = decay
 
     def branches_off(self, checkpoint: Path) -> bool:
-        """Whether a checkpoint file is to be decayed, in a run of its own; False for one of a decay that was begun."""
+        """Whether a checkpoint file is to be decayed, in a run of its own.
+
+        False for one of a decay that was begun, and for a folder of shards, which is looked at no further.
+        """
+        if not checkpoint.is_file():
+            return False
         schedules = _content(checkpoint)["lr_schedulers"]
         return not schedules or schedules[0].get("decay_start") is None
 
@@ -101,7 +106,7 @@ class DecayFromCheckpoint(Callback):
         if trainer.ckpt_path is None:
             raise UserError(f"DecayFromCheckpoint: give --ckpt_path a checkpoint of the stable phase, from {FOLDER}/")
         checkpoint = Path(trainer.ckpt_path)
-        if not checkpoint.is_file() or not self.branches_off(checkpoint):  # a folder of shards is looked at no further
+        if not self.branches_off(checkpoint):
             return
         if checkpoint.resolve().is_relative_to(Path(trainer.default_root_dir).resolve() / "checkpoints"):
             raise UserError(

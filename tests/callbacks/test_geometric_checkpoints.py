@@ -322,6 +322,10 @@ def test_a_decay_does_not_overwrite_what_it_starts_from(whole: Run, policy: str,
     assert Run(policy, tmp_path / "other", DecayFromCheckpoint(0.5), checkpoint=last).trainer.global_step == 16
 
 
+def test_a_folder_of_shards_is_looked_at_no_further(tmp_path: Path):
+    assert not DecayFromCheckpoint().branches_off(tmp_path)
+
+
 def test_a_finished_run_has_nothing_left_to_decay(whole: Run, policy: str, tmp_path: Path):
     message = r"step=000008-pairs=32\.ckpt stands at step 8, the end of a run of 8"
     refused(message, policy, tmp_path / "run", DecayFromCheckpoint(), checkpoint=whole.state(8), max_steps=8)
@@ -351,6 +355,7 @@ def test_schedules_without_a_stable_phase_are_named(policy: str, tmp_path: Path,
 def test_a_run_without_any_such_step_is_refused_before_it_starts(policy: str, tmp_path: Path):
     message = "no step from 16 on lies in the stable phase of this run of 20 steps"
     refused(message, policy, tmp_path / "run", GeometricCheckpoints(first=16))
+    assert not (tmp_path / "run" / STATES).exists()
 
 
 def test_data_of_no_pairs_is_refused(policy: str, tmp_path: Path):
