@@ -7,7 +7,10 @@ DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
 THREADS ?= 2
 
-.PHONY: fit test test-slow lint embedded figures clean
+# How many times as many broken inputs `make fuzz` tries as the suite does.
+FUZZ ?= 10
+
+.PHONY: fit test test-slow fuzz lint embedded figures clean
 
 fit: $(INSTALLED)
 	$(BIN)/lit-pref fit --config configs/dpo_budget.yaml
@@ -17,6 +20,11 @@ test: $(DEV)
 
 test-slow: $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# Broken rows, commands, caches and checkpoints, made at random from a seed; ten times what `make test` tries of them.
+# Minutes on 2 cores; FUZZ=1 is the suite's own share.
+fuzz: $(DEV)
+	OMP_NUM_THREADS=1 LIT_PREF_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(THREADS) tests/fuzz
 
 lint: $(DEV)
 	$(BIN)/ruff check .
