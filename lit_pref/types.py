@@ -100,11 +100,15 @@ class Check:
     context: trusted source that is executed before it: imports and helper functions.
     entry_points: names that mean the program's, though the context may define them too. So do names that are used and
         defined nowhere here. Arguments and results are plain values, or references to objects that stay there.
+    licence: what the tests may leave to methods of the program's objects though they could cheat there, as
+        `f(1) == 5` could with an `__eq__` of its own: what the reference needed, from its `Verdict`. None: the program
+        is a reference, and what it needs is recorded.
     """
 
     code: str
     context: str = ""
     entry_points: tuple[str, ...] = ()
+    licence: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +195,13 @@ class Verdict:
 
     case: index of the first case that failed or raised, where there is one.
     detail: the exception and its line, or expected and got, in one line.
+    licence: where a reference passed, what its check needed of it: `dataclasses.replace(check, licence=...)`.
     """
 
     outcome: Outcome
     case: int | None = None
     detail: str = ""
+    licence: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -5,7 +5,7 @@ are decoded to builtin values (`plain.py`), so equality is Python's own. Where i
 test holds a reference, which can be called, indexed, iterated and asked for attributes, and which equals itself alone.
 How it ends is written as one line:
 
-    N <proof>        the test code ran to its end
+    N <proof>        the test code ran to its end; before it, for a reference, P <licence>
     A <test> <text>  an assertion is false                   E <test> <text>  the program raised
     X <test> <text>  the test raised over the result         L <test>         a result is too long
     M <test>         the program ran out of memory           S <text>         the program does not compile
@@ -165,8 +165,9 @@ def _exception(name: str, text: str) -> Exception:
     return error
 
 
-def run_check(code: str, context: str, entry_points: list[str], proof: bytes) -> None:
+def run_check(content: list[str], proof: bytes) -> None:
     """Run the test code against the program at the other end and write how it ended."""
+    code, context, _licence, *entry_points = content
     plain.allow_long_integers()
     program = Connection()
     try:

@@ -23,7 +23,9 @@ class Equality(NamedTuple):
 
 @lru_cache(maxsize=1 << 14)
 def equalities(check: Check) -> tuple[Equality, ...] | None:
-    """The equalities that the test code consists of; None where it holds anything else, or none."""
+    """The equalities that the test code consists of; None where it holds anything else, none, or has a licence."""
+    if check.licence != ():
+        return None
     try:
         body = ast.parse(check.code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -128,9 +128,7 @@ class Runner:
         given = {1: self.output, 2: self.output, served.TO_CHECKER: answer, served.FROM_CHECKER: questions}
         asked = self._fork(given, part, lambda content: served.serve(content[0]))
         given = {checker.CHANNEL: send, checker.TO_PROGRAM: ask, checker.FROM_PROGRAM: answers}
-        asking = self._fork(
-            given, read_check(), lambda content: checker.run_check(content[0], content[1], content[2:], proof)
-        )
+        asking = self._fork(given, read_check(), lambda content: checker.run_check(content, proof))
         for descriptor in (questions, ask, answers, answer):
             os.close(descriptor)
         return [asked, asking]

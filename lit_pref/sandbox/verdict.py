@@ -3,6 +3,7 @@
 Pure functions. Lines that a program forged are compared as text, shown at most, and never interpreted.
 """
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ def encode_requests(program: Program) -> list[bytes]:
         check, simple = program.check, equalities(program.check)
         if simple is not None:
             return [_request(EQUALITIES, [source, *(each.call for each in simple)])]
-        return [_request(CHECK, [source], [check.code, check.context, *check.entry_points])]
+        licence = json.dumps(check.licence)
+        return [_request(CHECK, [source], [check.code, check.context, licence, *check.entry_points])]
     inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
     if inputs:
         return [_request(OUTPUT, [source, text]) for text in inputs]
@@ -123,6 +125,8 @@ def _of_check(reply: Reply | None) -> Verdict:
         return _DEAD
     if reply.proved and not reply.payload:
         return Verdict(Outcome.PASSED)
+    if reply.proved and reply.payload.startswith(b"P "):
+        return Verdict(Outcome.PASSED, licence=tuple(json.loads(reply.payload[2:])))
     kind, _, text = reply.payload.decode("ascii", "replace").removesuffix("\n").partition(" ")
     index = None
     if kind in ("A", "X", "E", "M", "L", "D"):

@@ -8,7 +8,7 @@ CASES, EQUALITIES, OUTPUT, CHECK = range(4)  # kinds of request, each texts in t
 #   CASES       source, call, ...                  -
 #   EQUALITIES  the same; texts are `literal.loose`
 #   OUTPUT      source, standard input             -
-#   CHECK       source                             code, context, entry point, ...
+#   CHECK       source                             code, context, licence, entry point, ...
 REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part
 REPLY_HEADER = struct.Struct("<IIBiB")  # payload and output bytes, a reason below, wait status, 1 if the end is proven
 ENDED, TIMEOUT, OVERFLOW, REFUSED, READY = range(5)

@@ -7,7 +7,7 @@ import pytest
 from lit_pref.sandbox.pool import Reply
 from lit_pref.sandbox.verdict import encode_requests, flaw, judge
 from lit_pref.sandbox.wire import CASES, CHECK, ENDED, EQUALITIES, OVERFLOW, REQUEST_HEADER, TIMEOUT, unpack
-from lit_pref.types import Case, Check, IOCase, Outcome, Program
+from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 
 TWO = Program("", (Case("f(1)", "1"), Case("f(2)", "4")))
 NONE = Program("")
@@ -47,7 +47,7 @@ def test_the_program_s_part_of_a_request_holds_no_test():
     part = request[REQUEST_HEADER.size :]
     assert kind == CHECK and len(part) == size + check_size
     assert unpack(part[:size]) == ["x"]
-    assert unpack(part[size:]) == [code, "import math", "f"]
+    assert unpack(part[size:]) == [code, "import math", "[]", "f"]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,7 @@ def test_the_program_s_part_of_a_request_holds_no_test():
         (NONE, reply(b"B\n", status=signal.SIGKILL, proved=True), Outcome.KILLED, None),
         (NONE, None, Outcome.KILLED, None),
         (ASKED, reply(b"", proved=True), Outcome.PASSED, None),
+        (ASKED, reply(b'P ["place"]\n', proved=True), Outcome.PASSED, None),
         (ASKED, reply(b"A 0 f(1)\n", proved=True), Outcome.FAILED, 0),
         (ASKED, reply(b""), Outcome.HARNESS_ERROR, None),
         (ASKED, reply(b"", status=signal.SIGKILL), Outcome.KILLED, None),  # the checker's process
@@ -112,3 +113,8 @@ def test_faulty_cases_are_the_harness_error_of_their_author():
     assert bad is not None and (bad.outcome, bad.case) == (Outcome.HARNESS_ERROR, 1)
     call = judge(Program("", (Case("x = 1", "1"),)), [reply(b"B\nR\nC\n")])
     assert call.outcome is Outcome.HARNESS_ERROR
+
+
+def test_what_a_reference_needed_comes_with_its_verdict():
+    verdict = judge(ASKED, [reply(b'P ["1:0 eq"]\n', proved=True)])
+    assert verdict == Verdict(Outcome.PASSED, licence=("1:0 eq",))
