@@ -148,8 +148,8 @@ def _graded(task: Task, problems: Sequence[Problem], drawn: Samples, path: Path)
     write_samples(path, problems, drawn)
     again = f"with --samples_file {path} in place of who samples"
     texts = [[completion.text for completion in several] for several in drawn.completions]
-    with progress_bar(f"Grading {task.name}", sum(map(len, texts))), _interrupted(again):
-        verdicts = grade(task, problems, texts)
+    with progress_bar(f"Grading {task.name}", sum(map(len, texts))) as advance, _interrupted(again):
+        verdicts = grade(task, problems, texts, advance)
     write_samples(path, problems, drawn, verdicts)
     try:
         check_harness(verdicts)

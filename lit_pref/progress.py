@@ -1,9 +1,10 @@
-"""A progress bar with rate and ETA for long work outside of the Trainer; two lines where there is no terminal."""
+"""A progress bar with rate and ETA for long work outside of the Trainer; lines where there is no terminal."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -16,13 +17,19 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
+_EVERY = 30.0  # seconds between two lines where there is no terminal
+
+
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a loop is; the body calls what it is given with the number done so far."""
+def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how far a loop is; the body calls what it is given with the number done so far.
+
+    done: what an earlier run has done, which says nothing of the rate.
+    """
     if not sys.stdout.isatty():
         start = time.monotonic()
-        print(f"{description} ({total:,}) ...", flush=True)
-        yield lambda done: None
+        print(f"{description} ({total - done:,}) ...", flush=True)
+        yield _Lines(description, total, done, start)
         print(f"{description}: done in {time.monotonic() - start:.1f} s", flush=True)
         return
     columns = (
@@ -33,5 +40,23 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console()) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total, completed=done)
         yield lambda done: progress.update(task, completed=done)
+
+
+class _Lines:
+    """Now and then a line with done, rate and time left, for logs: a bar would redraw itself line by line there."""
+
+    def __init__(self, description: str, total: int, found: int, start: float) -> None:
+        self._description, self._total, self._found = description, total, found
+        self._start, self._told = start, start
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if done <= self._found or now - self._told < _EVERY:
+            return
+        self._told = now
+        rate = (done - self._found) / (now - self._start)
+        left = timedelta(seconds=round(max(0, self._total - done) / rate))
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        print(f"{self._description}: {done:,} of {self._total:,}, {shown}/s, {left} left", flush=True)

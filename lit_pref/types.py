@@ -8,6 +8,7 @@ Text records are frozen. Batches are named tuples of tensors, so that every Ligh
 A mask is named for what True means. Nothing here knows a tokenizer, a model or a file.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -258,12 +259,15 @@ class PairTask(ABC):
         """`count` pairs of a split, as `Task.problems`; with a larger count the same ones come first."""
 
 
+_COLDEST = 1e-5  # logits of thousands, divided by it, are still far from where fp32 overflows
+
+
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
 class Sampling:
     """How completions are drawn.
 
     Args:
-        temperature: 0 is greedy, 1 the model's own distribution.
+        temperature: 0 is greedy, 1 the model's own distribution; the least above 0 is 1e-5, as it divides.
         top_p: the likeliest tokens that hold this share of the mass are kept; 1 keeps all.
         max_new_tokens: where a completion is cut if it has not ended.
     """
@@ -273,8 +277,11 @@ class Sampling:
     max_new_tokens: int = 128
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
+        if not (self.temperature == 0 or _COLDEST <= self.temperature < math.inf):
+            raise ValueError(
+                f"temperature must be >= 0, got {self.temperature}: 0 for greedy decoding, or a finite number of at least "
+                f"{_COLDEST}"
+            )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.max_new_tokens < 1:

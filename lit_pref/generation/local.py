@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lit_pref.errors import UserError
 from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows
-from lit_pref.models import evaluating
+from lit_pref.models import check_vocabulary, evaluating
 from lit_pref.types import Completion, Generator, Sampling, Text
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ class LocalGenerator(Generator):
         """`samples` completions for each prompt, in order; the same arguments give the same completions.
 
         Greedy decoding (temperature 0) gives one completion a prompt, whatever `samples` says it is to be copied to.
+        Raises UserError for a prompt without tokens, a tokenizer that is larger than the model's embedding, logits that
+        are no numbers, and a model that cannot be sampled.
         """
         if samples < 1:
             raise ValueError(f"samples must be >= 1, got {samples}")
         distinct = 1 if sampling.temperature == 0 else samples
+        check_vocabulary(self.model, self.tokenizer)
         encoded = [tuple(self.encode(prompt, self.tokenizer)) for prompt in prompts]
+        if () in encoded:
+            raise UserError(f"prompt {encoded.index(())} has no token: expected a prompt with text")
         results: list[list[Completion]] = [[] for _ in prompts]
         done = 0
         with evaluating(self.model), torch.inference_mode():
@@ -103,6 +109,7 @@ class LocalGenerator(Generator):
         sample_A = torch.arange(prompts * samples, device=device)
         row_A = sample_A // samples
         for step in range(sampling.max_new_tokens):
+            _check_logits(logits_RV, batch.rows, sample_A, row_A, samples)
             token_A = _draw(logits_RV, row_A, sampling, draws)
             tokens_ST[sample_A, step] = token_A
             logps_ST[sample_A, step] = logits_RV.log_softmax(-1)[row_A, token_A]
@@ -132,6 +139,18 @@ class LocalGenerator(Generator):
         configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
         several = configured if isinstance(configured, list) else [configured]
         return {stop for stop in [*several, self.tokenizer.eos_token_id] if stop is not None}
+
+
+def _check_logits(logits_RV: Tensor, prompts: list[int], sample_A: Tensor, row_A: Tensor, samples: int) -> None:
+    """Raise UserError, naming the prompt, where no token is likelier than another: NaN, or nothing but −inf."""
+    largest_R = logits_RV.amax(-1)
+    if not bool(largest_R.isfinite().all()):
+        first = int((~largest_R.isfinite()[row_A]).nonzero()[0])
+        raise UserError(
+            f"prompt {prompts[int(sample_A[first]) // samples]}: the model's largest logit is "
+            f"{largest_R[row_A[first]].item()}, so that no token can be drawn: do its weights hold NaN, or does its "
+            "precision overflow? Load it in fp32, or take an earlier checkpoint"
+        )
 
 
 def _draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, draws: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from lit_pref.models.adapters import (
 )
 from lit_pref.models.causal_lm import (
     EMBEDDED_FOLDER,
+    check_vocabulary,
     load_causal_lm,
     load_tokenizer,
     quiet_transformers,
@@ -50,6 +51,7 @@ __all__ = [
     "base_fingerprint",
     "can_attend_by_tree",
     "can_share_prompts",
+    "check_vocabulary",
     "difference",
     "evaluating",
     "export_model",

@@ -116,6 +116,16 @@ def load_causal_lm(
     return model
 
 
+def check_vocabulary(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raise UserError for a tokenizer with ids beyond the model's embedding; an embedding may have rows to spare."""
+    rows = len(model.get_input_embeddings().weight)
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"the tokenizer has {len(tokenizer):,} tokens and {type(model).__name__} embeddings for {rows:,}: take the "
+            "model's own tokenizer, or enlarge the model (resize_token_embeddings) and save the two together"
+        )
+
+
 def weights_fingerprint(model: "PreTrainedModel", state: Mapping[str, Tensor] | None = None) -> str:
     """32 hex digits which tell apart models that compute differently.
 

@@ -24,6 +24,7 @@ from lit_pref.models import (
     adapter_off,
     attach,
     can_attend_by_tree,
+    check_vocabulary,
     difference,
     evaluating,
     lm_head,
@@ -73,6 +74,7 @@ class _LanguageModule(LightningModule):
         # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
         self.model = load_causal_lm(policy, random_init, seed=torch.initial_seed(), needs_lm_head=self.needs_lm_head)
         self.tokenizer = load_tokenizer(policy)
+        check_vocabulary(self.model, self.tokenizer)
         self.adapter, self.base_fingerprint = adapter, ""
         if adapter is not None:
             self._attach(adapter)

@@ -114,11 +114,15 @@ def _graded(job: SamplingJob, store: "_Store", name: str) -> GradedSamples:
     store.read([len(shard) * samples for shard in shards])
     missing = [index for index in range(len(shards)) if index not in store.shards]
     if missing:
-        with progress_bar(f"Sampling and running {name}", len(problems) * samples) as advance:
+
+        def done() -> int:
+            return min(len(store.shards) * _SHARD_PROBLEMS, len(problems)) * samples
+
+        with progress_bar(f"Sampling and running {name}", len(problems) * samples, done()) as advance:
 
             def keep(index: int, graded: list[GradedSample]) -> None:
                 store.keep(index, graded)
-                advance(min(len(store.shards) * _SHARD_PROBLEMS, len(problems)) * samples)
+                advance(done())
 
             sample_and_grade(job.task, job.generator, ((index, shards[index]) for index in missing), job.draw, keep)
     store.finish(len(shards))

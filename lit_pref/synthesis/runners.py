@@ -94,8 +94,7 @@ def run_stage(stage: Stage, shards: int, items: int, runner: Runner) -> dict[str
         missing = writer.missing(shards)
         done = shards - len(missing)
         if missing:
-            with progress_bar(stage.title, items) as advance:
-                advance(items * done // shards)
+            with progress_bar(stage.title, items, items * done // shards) as advance:
                 for done, _ in enumerate(runner.run(stage, missing), start=done + 1):  # noqa: B020
                     advance(items * done // shards)
         writer.finish(shards)

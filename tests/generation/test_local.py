@@ -1,12 +1,14 @@
 """Sampling: its log-probs are the model's, its draws follow the distribution, and shared prefixes change nothing."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.local import _draw
 from lit_pref.types import Sampling
@@ -71,10 +73,10 @@ OTHERS = {
 }
 
 
-def of_type(model_type):
+def of_type(model_type, **settings):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = AutoConfig.for_model(model_type, **SIZE, **OTHERS[model_type])
+        config = AutoConfig.for_model(model_type, **SIZE | OTHERS[model_type] | settings)
         return AutoModelForCausalLM.from_config(config).eval()
 
 
@@ -195,7 +197,38 @@ def test_progress_is_told(model, tokenizer):
 def test_bad_settings_are_refused(model, tokenizer):
     with pytest.raises(ValueError, match="samples must be >= 1, got 0"):
         LocalGenerator(model, tokenizer, encode).generate(PROMPTS, 0, Sampling(), seed=0)
-    with pytest.raises(ValueError, match=r"temperature must be >= 0, got -1"):
-        Sampling(temperature=-1)
-    with pytest.raises(ValueError, match=r"top_p must be in \(0, 1\], got 0"):
-        Sampling(top_p=0)
+    for temperature in (-1, math.nan, math.inf, 1e-300):
+        with pytest.raises(ValueError, match=rf"temperature must be >= 0, got {temperature}"):
+            Sampling(temperature=temperature)
+    for top_p in (0, math.nan, 1.5):
+        with pytest.raises(ValueError, match=rf"top_p must be in \(0, 1\], got {top_p}"):
+            Sampling(top_p=top_p)
+    with pytest.raises(ValueError, match="max_new_tokens must be >= 1, got 0"):
+        Sampling(max_new_tokens=0)
+
+
+def test_the_coldest_temperature_is_greedy_but_for_ties():
+    logits = torch.tensor([[300.0, -4000.0, 299.0], [-math.inf, -5.0, -6.0]])
+    token = _draw(logits, torch.tensor([0, 1] * 50), Sampling(temperature=1e-5), torch.Generator().manual_seed(0))
+    assert token.tolist() == [0, 1] * 50
+
+
+def test_a_prompt_without_tokens_is_named(model, tokenizer):
+    with pytest.raises(UserError, match="prompt 1 has no token"):
+        LocalGenerator(model, tokenizer, encode).generate(["w1", "", "w2"], 1, Sampling(), seed=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_name_their_prompt(model, tokenizer, value, temperature):
+    broken = deepcopy(model)
+    broken.get_input_embeddings().weight.data[9] = value  # w7, which only the second prompt holds
+    generator = LocalGenerator(broken, tokenizer, encode, batch_size=2)
+    with pytest.raises(UserError, match="prompt 1: the model's largest logit is nan"):
+        generator.generate(["w1 w2 w3", "w7 w4", "w5"], 2, Sampling(temperature, max_new_tokens=2), seed=0)
+
+
+def test_a_tokenizer_beyond_the_embedding_is_refused_with_both_sizes(model, tokenizer):
+    small = of_type("gpt2", vocab_size=12)
+    with pytest.raises(UserError, match=r"16 tokens and GPT2LMHeadModel embeddings for 12.*resize_token_embeddings"):
+        LocalGenerator(small, tokenizer, encode).generate(["w1"], 1, Sampling(), seed=0)
