@@ -13,7 +13,8 @@ from tree_sitter import Node
 
 from lit_pref.syntax.blocks import CODE_START, Piece, pieces
 from lit_pref.syntax.names import text_of
-from lit_pref.syntax.python import missing, parse, parses, reach, statements
+from lit_pref.syntax.needed import needed
+from lit_pref.syntax.python import missing, parse, parses, statements
 
 _DEFINITION = re.compile(r"@|(async\s+)?def\b|class\b")
 _BODY_END = re.compile(r"^[ \t]*(return|yield|raise)\b", re.MULTILINE)
@@ -105,7 +106,7 @@ def _helpers(head: Sequence[Piece], behind: Sequence[Piece], opened: OpenFunctio
         for part in (head, behind)
     )
     pool = [statement for statement in pool if opened.name not in statement.binds]
-    return [pool[i].text for i in reach(pool, missing(body))]
+    return [pool[i].text for i in needed(pool, missing(body), opened.name)]
 
 
 def _join(prompt: str, body: str) -> str:

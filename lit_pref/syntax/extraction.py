@@ -9,13 +9,14 @@ Not covered: entry points that are methods; see also the limits of `blocks.py` a
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from lit_pref.syntax.blocks import CODE_START, Fence, FencedText, Piece, fenced_text, pieces
 from lit_pref.syntax.continuation import OpenFunction, broken_continuation, continued, open_function
 from lit_pref.syntax.names import DEFINITIONS, IMPORTS
-from lit_pref.syntax.python import Statement, missing, parses, reach, statements
+from lit_pref.syntax.needed import needed
+from lit_pref.syntax.python import Statement, missing, parses, statements
 
 Found = Literal["fenced", "bare", "prose"]
 
@@ -69,18 +70,20 @@ def extract_code(text: str, entry_point: str = "", prompt: str = "") -> Extracti
     return found._replace(code=_lines([found.code.rstrip()]))
 
 
-def sanitize(code: str, entry_point: str) -> str:
-    """Imports, and the definitions and assignments that the entry point reaches; prints, tests and the rest go.
+def sanitize(code: str, entry_point: str, others: Iterable[str] = ()) -> str:
+    """Imports, and the statements that the entry point needs when it runs (`needed.py`); prints, tests and the rest go.
 
     After EvalPlus (arXiv 2305.01210, `evalplus/sanitize.py` of 0.3.1). Unlike there, all definitions of a name are
-    kept, and statements that fill it (`table[0] = 1`), functions without a return, and the order. Code that does not
-    parse or does not define the entry point stays as it is.
+    kept, and statements that fill it (`table[0] = 1`, `fill(table)`) or set a limit of Python's own, functions without
+    a return, and the order. Code that does not parse or does not define the entry point stays as it is.
+
+    others: names that are needed beside the entry point, as by its tests.
     """
     body = statements(code) if parses(code) else []
     body = [statement for statement in body if not (statement.kind == "if_statement" and "__name__" in statement.uses)]
     if not _binds(body, entry_point):
         return code
-    reached = set(reach(body, frozenset({entry_point})))
+    reached = set(needed(body, frozenset({entry_point, *others}), entry_point))
     return _lines([s.text for i, s in enumerate(body) if i in reached or s.kind in IMPORTS])
 
 
@@ -194,7 +197,7 @@ def _joined(chosen: _Candidate, candidates: Sequence[_Candidate], wanted: _Wante
                 parts, body = [*parts, later.code], [*body, *later.body]
                 others.remove(later)
     pool = [s for s in _preamble(wanted) + [s for c in others for s in c.body or ()] if not s.binds & _bound(body)]
-    helpers = [pool[i].text for i in reach(pool, missing(body))]
+    helpers = [pool[i].text for i in needed(pool, missing(body), wanted.name)]
     future = any(statement.kind == "future_import_statement" for statement in body)  # nothing may stand before it
     return Extraction(_lines([*([] if future else helpers), *parts]), chosen.found, chosen.tail_cut)
 

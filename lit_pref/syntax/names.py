@@ -1,4 +1,4 @@
-"""Names that a Python syntax node binds, and those that it needs from outside.
+"""Names that a Python syntax node binds, those that it needs from outside, and those that running it may change.
 
 Not covered: names reached by strings (`globals()["f"]`, quoted annotations), by `import *`, and captures of `match`,
 which count as used.
@@ -11,6 +11,7 @@ from tree_sitter import Node
 IMPORTS = frozenset({"import_statement", "import_from_statement", "future_import_statement"})
 DEFINITIONS = frozenset({"function_definition", "class_definition"})
 _NAMING_FIELDS = {"attribute": "attribute", "keyword_argument": "name", **dict.fromkeys(DEFINITIONS, "name")}
+_SHOWS = frozenset({"print", "pprint"})  # what is only shown changes nothing
 _COMPREHENSIONS = frozenset(
     {"list_comprehension", "set_comprehension", "dictionary_comprehension", "generator_expression"}
 )
@@ -75,6 +76,38 @@ def used(node: Node) -> set[str]:
         if skipped is None or node.field_name_for_child(index) != skipped:
             names |= used(child)
     return names - _local(node)
+
+
+def touched(node: Node) -> set[str]:
+    """Names that the code of a node calls or hands to calls as it is executed, and the bases of classes.
+
+    What is printed or asserted is left out, and so are the bodies of functions: they run when they are called.
+    """
+    if node.type in ("assert_statement", "lambda") or (node.type == "call" and _callee(node) in _SHOWS):
+        return set()
+    if node.type in ("call", "decorator", "delete_statement", "argument_list"):
+        return used(node)
+    if node.type == "function_definition":
+        return set()
+    return {name for child in node.named_children for name in touched(child)} - _local(node)
+
+
+def altered(node: Node) -> set[str]:
+    """Names from outside of the functions in a node whose values a call of these may change."""
+    if node.type != "function_definition":
+        return {name for child in node.named_children for name in altered(child)}
+    body = node.child_by_field_name("body")
+    changes = {name for name, _ in bound(body)} | touched(body) | _inner(body) if body else set[str]()
+    return changes - _local(node)
+
+
+def _inner(body: Node) -> set[str]:
+    return {name for child in body.named_children for name in altered(child)}
+
+
+def _callee(call: Node) -> str:
+    function = call.child_by_field_name("function")
+    return text_of(function).rpartition(".")[2] if function is not None else ""
 
 
 def _local(scope: Node) -> set[str]:

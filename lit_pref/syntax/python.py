@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import tree_sitter_python
 from tree_sitter import Language, Node, Parser, Tree
 
-from lit_pref.syntax.names import bound, text_of, used
+from lit_pref.syntax.names import altered, bound, text_of, touched, used
 
 BUILTINS = frozenset(dir(builtins))
 MAX_DEPTH = 300  # nodes are visited recursively, and Python stops at 1,000 calls
@@ -31,6 +31,8 @@ class Statement(NamedTuple):
     binds: names that it gives a value; also those bound in its branches and loops.
     changes: those, and names whose items or attributes it sets or whose methods it calls for their effect.
     uses: names that it needs from elsewhere: without parameters, local variables and attributes.
+    touches: those of them that it calls or hands to calls when it is executed (see `names.touched`).
+    alters: those whose values a call of the functions in it may change.
     role: "active" does something; "plain" is a literal or `pass`; "idle" only looks at names, as a word of prose does.
     """
 
@@ -39,6 +41,8 @@ class Statement(NamedTuple):
     binds: frozenset[str]
     changes: frozenset[str]
     uses: frozenset[str]
+    touches: frozenset[str]
+    alters: frozenset[str]
     role: Literal["active", "plain", "idle"]
 
 
@@ -129,6 +133,8 @@ def _statement(node: Node) -> Statement:
         frozenset(name for name, whole in changes if whole),
         frozenset(name for name, _ in changes),
         frozenset(used(node)),
+        frozenset(touched(node)),
+        frozenset(altered(node)),
         _role(node),
     )
 

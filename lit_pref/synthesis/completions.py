@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 from lit_pref.errors import UserError
 from lit_pref.syntax.languages import LanguageName
+from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.synthesis.sides import Written, answered_code, continued_code
 from lit_pref.synthesis.snippets import Snippet
 from lit_pref.types import Completion, Generator, Sampling, Text
@@ -62,7 +63,8 @@ def completion_prompt(snippet: Snippet, description: str, style: Style) -> str:
 
 
 def written_code(snippet: Snippet, text: str, finished: bool, style: Style) -> Written:
-    """The code of an answer to `completion_prompt`."""
+    """The code of an answer to `completion_prompt`, without what was thought before it."""
+    text = without_thoughts(text)
     if turn := _NEXT_TURN.search(text):
         text, finished = text[: turn.start()], True
     if style == "instruct":

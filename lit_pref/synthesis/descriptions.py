@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.syntax.words import words
 from lit_pref.synthesis.completions import completed
 from lit_pref.synthesis.near_duplicates import MinHashBands, SeenSnippets
@@ -87,7 +88,8 @@ def describer_prompt(snippet: Snippet) -> str:
 
 
 def description_in(answer: str) -> str:
-    """The describer's answer up to where it begins another turn."""
+    """The describer's answer without its thoughts, up to where it begins another turn."""
+    answer = without_thoughts(answer)
     turn = _NEXT_TURN.search(answer)
     return (answer[: turn.start()] if turn else answer).strip()
 

@@ -15,6 +15,7 @@ from lit_pref.syntax import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.assertions import assertions, literal_calls
 from lit_pref.syntax.continuation import open_function
 from lit_pref.syntax.python import parses
+from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.synthesis.check_filter import CheckReport, Draft, KillFilter, filter_checks
 from lit_pref.synthesis.execution import SampleSettings
 from lit_pref.types import Case, Generator, Problem, Program, Sandbox, Text
@@ -103,7 +104,7 @@ def check_prompt(problem: Problem) -> CheckPrompt:
 def _test_code(text: str) -> str:
     """The tests in a completion; none where they do not parse."""
     try:
-        code = extract_code(text).code
+        code = extract_code(without_thoughts(text)).code
     except NoCodeError:
         return ""
     return code if parses(code) else ""

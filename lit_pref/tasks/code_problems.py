@@ -6,7 +6,7 @@ other languages than Python.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, get_args
 
@@ -17,6 +17,7 @@ from lit_pref.syntax.continuation import open_function
 from lit_pref.syntax.extraction import NoCodeError, extract_code
 from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, parses, reach, statements
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.graded_code import (
     Style,
     _CodeBenchmark,
@@ -58,6 +59,8 @@ class CodeProblems(_CodeBenchmark):
             open function with a request to complete it). Messages stay what they are.
         extract: take the code out of the completion and drop what the function does not need; false runs prompt and
             completion as they are.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -65,9 +68,14 @@ class CodeProblems(_CodeBenchmark):
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
 
     def __init__(
-        self, source: str, style: Style = "completion", extract: bool = True, sandbox: Sandbox | None = None
+        self,
+        source: str,
+        style: Style = "completion",
+        extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, sandbox)
+        super().__init__(style, extract, thoughts, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterator[Row]:

@@ -7,14 +7,16 @@ what the function needs. Tests run outside the program's process. Not covered: o
 import random
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import ClassVar, Literal
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.errors import UserError
 from lit_pref.sandbox import default_sandbox
 from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
-from lit_pref.types import Demonstration, Outcome, Problem, Program, Sandbox, Split, Task, Text, Verdict
+from lit_pref.syntax.python import missing, statements
+from lit_pref.syntax.thoughts import without_thoughts
+from lit_pref.types import Check, Demonstration, Outcome, Problem, Program, Sandbox, Split, Task, Text, Verdict
 
 Style = Literal["completion", "chat"]
 """How a problem is put: the benchmark's own prompt, to be continued as text; or a user's turn with it, in our words."""
@@ -28,10 +30,11 @@ class _CodeBenchmark(Task):
     splits: ClassVar[tuple[Split, ...]] = ("test",)
     seconds: ClassVar[int] = 2  # that a program and its tests have, unless the user gives a sandbox
 
-    def __init__(self, style: Style, extract: bool, sandbox: Sandbox | None) -> None:
+    def __init__(self, style: Style, extract: bool, thoughts: Sequence[str], sandbox: Sandbox | None) -> None:
         if style not in ("completion", "chat"):
             raise ValueError(f'style must be "completion" or "chat", got {style!r}')
-        self.style, self.extract, self._sandbox = style, extract, sandbox
+        without_thoughts("", thoughts)  # raises for a tag that has no end
+        self.style, self.extract, self.thoughts, self._sandbox = style, extract, tuple(thoughts), sandbox
 
     @abstractmethod
     def _rows(self, split: Split) -> Iterable[Row]:
@@ -78,13 +81,15 @@ class _CodeBenchmark(Task):
         if not self.extract:
             prompt = problem.prompt if isinstance(problem.prompt, str) else ""
             return Program(prompt + completion, check=problem.check)
+        answer = without_thoughts(completion, self.thoughts)
         try:
-            code = extract_code(completion, problem.entry_point, shown_source(problem.prompt)).code
+            code = extract_code(answer, problem.entry_point, shown_source(problem.prompt)).code
         except NoCodeError as error:
-            return Verdict(Outcome.NO_CODE, detail=str(error))
-        names = problem.check.entry_points if problem.check else ()
-        # Tests of several names, as of a function and its argument's class, need more than the function reaches.
-        return Program(sanitize(code, problem.entry_point) if len(names) == 1 else code, check=problem.check)
+            lacking = f"{error}, but for thoughts" if answer != completion else str(error)
+            return Verdict(Outcome.NO_CODE, detail=lacking)
+        if problem.check is None:
+            return Program(code)
+        return Program(sanitize(code, problem.entry_point, _asked_of(problem.check)), check=problem.check)
 
     def _all(self, split: Split) -> list[Problem]:
         if split not in self.splits:
@@ -98,6 +103,12 @@ class _CodeBenchmark(Task):
         if not found:
             raise UserError(f"the rows of {self.name} hold no problem of split {split!r}")
         return list(found.values())
+
+
+@lru_cache(maxsize=4096)
+def _asked_of(check: Check) -> frozenset[str]:
+    """What tests use beside their context: the program's functions, and its classes and constants."""
+    return missing(statements(check.code)).union(check.entry_points)
 
 
 @cache

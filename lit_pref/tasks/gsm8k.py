@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.answers import final_number, to_number
 from lit_pref.tasks.data_sets import asked, content_id
 from lit_pref.tasks.graded_code import Style, text_in
@@ -32,6 +33,8 @@ class GSM8K(_SolvedProblems):
         last_number: where a completion marks no answer (`#### 42`, `The answer is 42.`, a box), take its last number;
             false counts it as without an answer.
         calculations: keep the `<<48/2=24>>` of the references.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
     """
 
     name = "gsm8k"
@@ -42,8 +45,9 @@ class GSM8K(_SolvedProblems):
         style: Style = "completion",
         last_number: bool = False,
         calculations: bool = False,
+        thoughts: Sequence[str] = THOUGHTS,
     ) -> None:
-        super().__init__(source, style)
+        super().__init__(source, style, thoughts)
         self.last_number, self.calculations = last_number, calculations
 
     def _rows(self, split: Split) -> Iterable[Row]:

@@ -5,13 +5,14 @@ prompt and not from the program. Not covered: HumanEval in other languages.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
 from lit_pref.errors import UserError
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.evalplus import differential_check, hub_inputs, released_inputs
 from lit_pref.tasks.graded_code import Style, _CodeBenchmark, fenced, identifier_in, text_in, user_turn
 from lit_pref.types import Check, Problem, Sandbox, Split
@@ -32,6 +33,8 @@ class HumanEval(_CodeBenchmark):
         style: completion gives the prompt as text to be continued, chat a user's turn that asks for the function.
         extract: take the code out of the completion and drop what the function does not need; false runs prompt and
             completion as they are, as the package's own harness does.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -42,9 +45,10 @@ class HumanEval(_CodeBenchmark):
         source: str | None = None,
         style: Style = "completion",
         extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, sandbox)
+        super().__init__(style, extract, thoughts, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:
@@ -67,6 +71,7 @@ class HumanEvalPlus(_CodeBenchmark):
             canonical_solution, entry_point, test). Of the hub's tests the inputs and the tolerance are taken.
         style: as of HumanEval.
         extract: as of HumanEval.
+        thoughts: as of HumanEval.
         sandbox: as of HumanEval, but with 10 seconds a program.
     """
 
@@ -78,9 +83,10 @@ class HumanEvalPlus(_CodeBenchmark):
         source: str = "evalplus/humanevalplus",
         style: Style = "completion",
         extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, sandbox)
+        super().__init__(style, extract, thoughts, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.answers import final_latex
 from lit_pref.tasks.data_sets import asked, content_id
 from lit_pref.tasks.graded_code import Style, identifier_in, text_in
@@ -34,12 +35,19 @@ class MATH(_SolvedProblems):
             where they have them answer and unique_id; a file is read whole, whatever the split.
         style: completion gives the problem as text to be continued, chat a user's turn that asks for steps and a
             `\boxed{}` answer.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
     """
 
     name = "math"
 
-    def __init__(self, source: str = "HuggingFaceH4/MATH-500", style: Style = "completion") -> None:
-        super().__init__(source, style)
+    def __init__(
+        self,
+        source: str = "HuggingFaceH4/MATH-500",
+        style: Style = "completion",
+        thoughts: Sequence[str] = THOUGHTS,
+    ) -> None:
+        super().__init__(source, style, thoughts)
 
     def _rows(self, split: Split) -> Iterable[Row]:
         return read_rows(self.source, split)

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.data.sources import read_rows
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.evalplus import differential_check, hub_inputs, mbpp_arguments, released_inputs
 from lit_pref.tasks.graded_code import (
     Style,
@@ -43,6 +44,8 @@ class MBPP(_CodeBenchmark):
         style: completion gives a docstring to be continued by the function, chat a user's turn that asks for it.
         extract: take the code out of the completion and drop what the function does not need; false runs the
             completion as it is.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -54,9 +57,10 @@ class MBPP(_CodeBenchmark):
         source: str = "google-research-datasets/mbpp:full",
         style: Style = "completion",
         extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, sandbox)
+        super().__init__(style, extract, thoughts, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterator[Row]:
@@ -64,8 +68,8 @@ class MBPP(_CodeBenchmark):
 
     def _problem(self, row: Row) -> Problem:
         tests, code = texts_in(row, "test_list"), text_in(row, "code")
-        names = _tested_names(row, tests, code)
         setup = text_in(row, "test_setup_code") if row.values.get("test_setup_code") else ""
+        names = _tested_names(row, [*tests, setup], code)
         imports = texts_in(row, "test_imports") if row.values.get("test_imports") else []
         # The set-up may use the program's own classes, so it is no context.
         check = Check("\n".join([setup, *tests]), "\n".join(imports), names)
@@ -84,6 +88,7 @@ class MBPPPlus(_CodeBenchmark):
             test_list, test). Of the hub's tests the inputs and the tolerance are taken.
         style: as of MBPP.
         extract: as of MBPP.
+        thoughts: as of MBPP.
         sandbox: as of MBPP, but with 10 seconds a program.
     """
 
@@ -95,9 +100,10 @@ class MBPPPlus(_CodeBenchmark):
         source: str = "evalplus/mbppplus",
         style: Style = "completion",
         extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, sandbox)
+        super().__init__(style, extract, thoughts, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:
@@ -141,7 +147,9 @@ def _tested_names(row: Row, tests: Sequence[str], code: str) -> tuple[str, ...]:
             used = [node for test in tests for node in ast.walk(ast.parse(test))]
             body = ast.parse(code).body
     except (SyntaxError, ValueError) as error:
-        raise RowError("no Python", f'{row.location}: "test_list" or "code" is no Python: {error}') from error
+        raise RowError(
+            "no Python", f'{row.location}: "test_list", "test_setup_code" or "code" is no Python: {error}'
+        ) from error
     defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     called = [node.func for node in used if isinstance(node, ast.Call)]
     names = [node.id for node in [*called, *used] if isinstance(node, ast.Name) and node.id in defined]

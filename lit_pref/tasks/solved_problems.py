@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from lit_pref.data.rows import Row
+from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.tasks.data_sets import _Named, check_style, items, part, response
 from lit_pref.tasks.graded_code import Style
 from lit_pref.types import Demonstration, Problem, Split, Task, Verdict
@@ -18,9 +19,10 @@ class _SolvedProblems(Task):
 
     splits: ClassVar[tuple[Split, ...]] = ("train", "test")
 
-    def __init__(self, source: str, style: Style) -> None:
+    def __init__(self, source: str, style: Style, thoughts: Sequence[str]) -> None:
         check_style(style)
-        self.source, self.style = source, style
+        without_thoughts("", thoughts)  # raises for a tag that has no end
+        self.source, self.style, self.thoughts = source, style, tuple(thoughts)
 
     @abstractmethod
     def _rows(self, split: Split) -> Iterable[Row]:
@@ -53,7 +55,8 @@ class _SolvedProblems(Task):
         """NO_ANSWER for a completion that comes to none; a next `Question:` that it goes on with is cut off."""
         if len(problems) != len(completions):
             raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
-        ended = [text.partition("\nQuestion:")[0] for text in completions]
+        answers = [without_thoughts(text, self.thoughts) for text in completions]
+        ended = [text.partition("\nQuestion:")[0] for text in answers]
         return self._verdicts([problem.answer for problem in problems], ended)
 
     def _all(self, split: Split) -> list[Problem]:

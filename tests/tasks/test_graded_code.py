@@ -6,6 +6,7 @@ import pytest
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.errors import UserError
+from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.graded_code import _CodeBenchmark, fenced, shown_source, text_in, user_turn
 from lit_pref.types import Check, Outcome, Problem, Program, Sandbox, Verdict
 
@@ -30,8 +31,8 @@ class Circles(_CodeBenchmark):
 
     name = "circles"
 
-    def __init__(self, sandbox=None, extract=True, style="completion", names=range(10)) -> None:
-        super().__init__(style, extract, sandbox)
+    def __init__(self, sandbox=None, extract=True, style="completion", names=range(10), thoughts=THOUGHTS) -> None:
+        super().__init__(style, extract, thoughts, sandbox)
         self.names = names
 
     def _rows(self, split):
@@ -110,6 +111,27 @@ def test_no_code_is_no_execution():
     verdicts = task.grade(problems, ["", f"```python\ndef area(r):\n{BODY}```", "I cannot do that."])
     assert [verdict.outcome for verdict in verdicts] == [Outcome.NO_CODE, Outcome.PASSED, Outcome.NO_CODE]
     assert len(sandbox.programs) == 1 and verdicts[0].detail
+
+
+DRAFT = "A draft:\n```python\ndef area(r):\n    return 0\n```\nNo."
+
+
+@pytest.mark.parametrize("style", ["completion", "chat"])
+def test_a_thought_is_no_answer(style):
+    sandbox = Looking()
+    task = Circles(sandbox, style=style)
+    problems = task.problems("test", 4, 0)
+    answer = f"def area(r):\n{BODY}"
+    closed, open_, other = f"<think>\n{DRAFT}\n</think>\n{answer}", f"<think>{DRAFT}", f"<plan>{DRAFT}"
+    verdicts = task.grade(problems, [closed, open_, other, BODY])
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED, Outcome.NO_CODE, *[Outcome.PASSED] * 2]
+    assert verdicts[1].detail == "the completion is empty, but for thoughts"
+    assert "return 0" not in sandbox.programs[0].source and BODY in sandbox.programs[0].source
+    assert "return 0" in sandbox.programs[1].source
+    own = Circles(sandbox, style=style, thoughts=["<plan>"])
+    assert [v.outcome for v in own.grade(problems[:2], [other, open_])] == [Outcome.NO_CODE, Outcome.PASSED]
+    with pytest.raises(ValueError, match="thoughts: expected tags"):
+        Circles(thoughts=["plan"])
 
 
 def test_one_completion_a_problem():

@@ -63,6 +63,13 @@ def test_the_last_number_counts_where_it_is_asked_for(source: str) -> None:
     assert task.grade(problems, ["a lot"])[0].outcome is Outcome.NO_ANSWER
 
 
+def test_a_thought_is_no_answer(source: str) -> None:
+    task = GSM8K(source)
+    problems = task.problems("test", 3, 0)[:1] * 3
+    verdicts = task.grade(problems, ["<think>#### 3</think>#### 72", "<think>#### 72", "#### 72 <think>#### 3"])
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED, Outcome.NO_ANSWER, Outcome.PASSED]
+
+
 def test_what_a_text_goes_on_with_is_not_its_answer(source: str) -> None:
     task = GSM8K(source)
     run_on = "#### 72\n\nQuestion: And now?\nAnswer:\n#### 3"

@@ -7,7 +7,7 @@ import pytest
 
 from lit_pref.data.rows import RowError
 from lit_pref.tasks.mbpp import MBPP, MBPPPlus
-from lit_pref.types import Outcome
+from lit_pref.types import Outcome, Sandbox, Verdict
 
 FULL = {
     "task_id": 11,
@@ -46,6 +46,17 @@ def source(tmp_path):
     prompting = [FULL | {"task_id": number} for number in (1, 10)]
     others = [FULL | {"task_id": number} for number in (510, 600, 974)]
     return written(tmp_path / "mbpp.jsonl", [*prompting, FULL, SANITIZED, CLASSES, *others])
+
+
+SET_UP = {
+    "task_id": 602,
+    "text": "Write a function to find the depth of a tree.",
+    "code": "class Tree:\r\n    def __init__(self, *below):\r\n        self.below = below\r\n\r\n"
+    "LEAF = Tree()\r\n\r\ndef depth(tree):\r\n    return 1 + max(map(depth, tree.below), default=0)\r\nprint(LEAF)",
+    "test_list": ["assert depth(tree) == 2"],
+    "test_setup_code": "tree = Tree(Tree(), LEAF)",
+    "challenge_test_list": [],
+}
 
 
 def test_splits_go_by_number(source):
@@ -93,6 +104,21 @@ def test_imports_are_the_tests_and_the_set_up_calls_the_program(source):
     assert pairs.entry_point == "largest" and set(pairs.check.entry_points) == {"largest", "Pair"}
 
 
+class Looking(Sandbox):
+    def run(self, programs):
+        self.sources = [program.source for program in programs]
+        return [Verdict(Outcome.PASSED) for _ in programs]
+
+
+def test_what_the_set_up_alone_uses_is_kept(tmp_path):
+    task = MBPP(written(tmp_path / "mbpp.jsonl", [SET_UP]), sandbox=(looking := Looking()))
+    (problem,) = task.problems("train", 1, 0)
+    task.grade([problem], [problem.reference])
+    (source,) = looking.sources
+    assert source == SET_UP["code"].replace("\r\n", "\n").replace("\n\n", "\n").replace("print(LEAF)", "")
+    assert MBPP(task.source).grade([problem], [problem.reference])[0].passed
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,7 +126,7 @@ def test_imports_are_the_tests_and_the_set_up_calls_the_program(source):
         ({"test_list": "assert f(1)"}, 'expected a list of texts under "test_list", got str'),
         ({"test_list": ["assert len('a') == 1"]}, 'no test in "test_list" calls a function that "code" defines'),
         ({"test_list": []}, 'no test in "test_list" calls'),
-        ({"code": "def remove_occ(s, ch) return s"}, '"test_list" or "code" is no Python'),
+        ({"code": "def remove_occ(s, ch) return s"}, '"test_list", "test_setup_code" or "code" is no Python'),
     ],
     ids=["number", "no list", "no call", "no test", "no Python"],
 )
