@@ -30,7 +30,7 @@ from lit_pref.evaluation.results import Results, evaluation_results
 from lit_pref.evaluation.sample_files import Samples, read_samples, write_samples
 from lit_pref.function_cli import Recipe, chosen_recipe, run_function
 from lit_pref.generation import LocalGenerator
-from lit_pref.model_cli import read_checkpoint
+from lit_pref.model_cli import read_option
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.progress import progress_bar
 from lit_pref.sandbox import level_in_force
@@ -115,7 +115,7 @@ def _opened(
         return generator, {"generator": repr(generator)}
     origin: dict[str, JsonValue] = {}
     if checkpoint is not None:
-        content = read_checkpoint("--checkpoint", checkpoint)
+        content = read_option("--checkpoint", checkpoint)
         if "score_head.weight" in content["state_dict"]:
             raise UserError(f"--checkpoint: {checkpoint} is a reward model, which writes nothing: give one of a policy")
         policy, model = content["lit_pref"]["policy"], checkpoint_model(checkpoint, content)

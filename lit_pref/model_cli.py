@@ -1,11 +1,9 @@
 """`lit-pref export` and `lit-pref tokenizer`: model folders from checkpoints, and the embedded models' tokenizer."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
+from lit_pref.callbacks.checkpoint_io import read_checkpoint
 from lit_pref.checkpoints import checkpoint_model
 from lit_pref.data.tokenizer_training import train_tokenizer
 from lit_pref.errors import UserError
@@ -22,7 +20,7 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
         output: the folder to make; it must not exist or be empty.
         adapter_only: write the adapter alone, for `PeftModel.from_pretrained` over the base.
     """
-    content = read_checkpoint("--checkpoint", checkpoint)
+    content = read_option("--checkpoint", checkpoint)
     saved, score = content["lit_pref"], content["state_dict"].get("score_head.weight")
     if adapter_only and score is not None:
         raise UserError(f"--adapter_only: {checkpoint} is a reward model, whose head would be lost; export it whole")
@@ -40,17 +38,12 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
     print(f"wrote {output}; open it with {opener.format(repr(str(output)))}")
 
 
-def read_checkpoint(option: str, path: Path) -> dict[str, Any]:
-    """A checkpoint's content, memory-mapped; Raises UserError, which names the option, where it is none of ours."""
-    if not path.is_file():
-        raise UserError(f"{option}: no file {path}; a run keeps its checkpoints in runs/.../checkpoints/")
+def read_option(option: str, path: Path) -> dict[str, Any]:
+    """`read_checkpoint`, whose UserError names the option that gave the path."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
-        raise UserError(f"{option}: {path} is no checkpoint, or was cut short: expected a run's last.ckpt") from error
-    if "lit_pref" not in content:
-        raise UserError(f"{option}: {path} was not written by a lit_pref module")
-    return content
+        return read_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
 
 
 def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: int = 0) -> None:

@@ -30,7 +30,7 @@ from lit_pref.evaluation import BestOfN, Evaluation, HeldOutPairs, PairAccuracy,
 from lit_pref.evaluation.grading import HarnessError
 from lit_pref.function_cli import Recipe, run_function
 from lit_pref.metrics import Interval, expected_calibration_error, mean_interval, pair_brier
-from lit_pref.model_cli import read_checkpoint
+from lit_pref.model_cli import read_option
 from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
 from lit_pref.modules import RewardFinetuneModule
 from lit_pref.sandbox import level_in_force
@@ -123,7 +123,7 @@ def _opened(reward_model: str | None, checkpoint: Path | None, append_eos: bool 
 
 
 def _of_checkpoint(checkpoint: Path, append_eos: bool | None) -> RewardFinetuneModule:
-    content = read_checkpoint("--checkpoint", checkpoint)
+    content = read_option("--checkpoint", checkpoint)
     saved, state = content["lit_pref"], content["state_dict"]
     if "score_head.weight" not in state:
         raise UserError(f"--checkpoint: {checkpoint} is a policy, which scores nothing: give one of a reward model")

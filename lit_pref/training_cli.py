@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -30,6 +32,7 @@ import lit_pref.losses
 import lit_pref.modules
 import lit_pref.tasks
 from lit_pref.callbacks import (
+    CheckedCheckpointIO,
     DecayFromCheckpoint,
     FiniteLoss,
     PredictionsFile,
@@ -39,7 +42,7 @@ from lit_pref.callbacks import (
 )
 from lit_pref.cli_errors import readable
 from lit_pref.errors import UserError
-from lit_pref.model_cli import read_checkpoint
+from lit_pref.model_cli import read_option
 from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.processors import usable_processors
 
@@ -123,7 +126,7 @@ class TrainingCLI(LightningCLI):
         """A checkpoint is looked at before anything is computed; its hyperparameters stay out of the configuration."""
         checkpoint = self._resumed()
         if checkpoint is not None:
-            read_checkpoint("--ckpt_path", checkpoint)
+            read_option("--ckpt_path", checkpoint)
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].trainer
@@ -156,6 +159,7 @@ class TrainingCLI(LightningCLI):
         kwargs["callbacks"] = [*bars, *given, *(callback for callback in defaults if callback not in bars)]
         if config.trainer.logger in (None, True):
             kwargs["logger"] = run_loggers(folder, config.project, f"{self._stem()}/{folder.name}")
+        kwargs["plugins"] = _with_checked_checkpoints(self.config_init[self.subcommand].trainer.plugins)
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -206,6 +210,14 @@ def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | N
     kinds = (ProgressBar, FiniteLoss, RunRecord, PredictionsFile, ModelCheckpoint)
     present = [kind for kind in kinds if any(isinstance(callback, kind) for callback in given)]
     return [callback for callback in defaults if not isinstance(callback, tuple(present))]
+
+
+def _with_checked_checkpoints(plugins: Any) -> list[Any]:
+    """The configuration's plugins, and ours for checkpoints unless it brings its own."""
+    given = [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
+    # XLA's strategies take no other than their own.
+    own = any(isinstance(plugin, CheckpointIO) for plugin in given) or XLAAccelerator.is_available()
+    return given if own else [*given, CheckedCheckpointIO()]
 
 
 def run_folder(runs: Path, stem: str, name: str | None, seed: Any, resumed: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """What runs beside training: evaluation before and after, the run record, loggers, progress, a stop at NaN."""
 
 from lit_pref.callbacks.before_after import BeforeAfter
+from lit_pref.callbacks.checkpoint_io import CheckedCheckpointIO
 from lit_pref.callbacks.finite_loss import FiniteLoss
 from lit_pref.callbacks.geometric_checkpoints import DecayFromCheckpoint, GeometricCheckpoints
 from lit_pref.callbacks.loggers import RunWandbLogger, run_loggers
@@ -11,6 +12,7 @@ from lit_pref.callbacks.run_record import CountsTokens, HasFingerprints, RunReco
 
 __all__ = [
     "BeforeAfter",
+    "CheckedCheckpointIO",
     "CountsTokens",
     "DecayFromCheckpoint",
     "FiniteLoss",

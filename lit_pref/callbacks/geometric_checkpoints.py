@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_pref.callbacks.checkpoint_io import read_checkpoint
 from lit_pref.errors import UserError
 from lit_pref.modules import WarmupStableDecay
 from lit_pref.types import PairBatch
@@ -99,7 +99,7 @@ class DecayFromCheckpoint(Callback):
         """
         if not checkpoint.is_file():
             return False
-        schedules = _content(checkpoint)["lr_schedulers"]
+        schedules = read_checkpoint(checkpoint).get("lr_schedulers")
         return not schedules or schedules[0].get("decay_start") is None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,7 +113,7 @@ class DecayFromCheckpoint(Callback):
                 f"DecayFromCheckpoint: {checkpoint} is of the run in {trainer.default_root_dir}, where the decay would "
                 f"overwrite it: take another folder for the run, or a state from {FOLDER}/"
             )
-        step, end = _content(checkpoint)["global_step"], int(trainer.estimated_stepping_batches)
+        step, end = read_checkpoint(checkpoint)["global_step"], int(trainer.estimated_stepping_batches)
         if step >= end:  # Lightning would not so much as start to train
             raise UserError(f"DecayFromCheckpoint: {checkpoint} stands at step {step}, the end of a run of {end}")
 
@@ -147,11 +147,6 @@ def geometric_steps(stable: range, ratio: float, first: int | None = None) -> Se
             found.append(rounded)
         step *= ratio
     return found
-
-
-def _content(checkpoint: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return content
 
 
 def _schedule(trainer: Trainer, asking: str) -> WarmupStableDecay:
