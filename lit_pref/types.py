@@ -11,7 +11,7 @@ A mask is named for what True means. Nothing here knows a tokenizer, a model or 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, TypedDict
 
@@ -43,6 +43,7 @@ class PreferencePair:
     chosen_ids, rejected_ids: the very tokens that were sampled, EOS included where the model emitted it; training
         then uses them as they are instead of tokenizing the text again.
     margin: by how much chosen is better, where the data says so.
+    location: the file and line that it was read from; empty for one that was made. Equal pairs may differ in it.
     """
 
     prompt: Text
@@ -51,15 +52,17 @@ class PreferencePair:
     margin: float | None = None
     chosen_ids: tuple[int, ...] | None = None
     rejected_ids: tuple[int, ...] | None = None
+    location: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt and the response to imitate; `completion_ids` as in `PreferencePair`."""
+    """A prompt and the response to imitate; `completion_ids` and `location` as in `PreferencePair`."""
 
     prompt: Text
     completion: Text
     completion_ids: tuple[int, ...] | None = None
+    location: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

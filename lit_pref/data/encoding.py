@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 from lit_pref.errors import UserError
 from lit_pref.types import Message
@@ -131,17 +132,49 @@ def _encoded(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> dict
 
 
 def rendering(turns: tuple[Message, ...], tokenizer: "PreTrainedTokenizerBase", generation_prompt: bool) -> str:
-    """A conversation as the chat template writes it; Raises UserError where there is no template or it refuses."""
-    from jinja2 import TemplateError
+    """A conversation as the chat template writes it.
 
+    generation_prompt: end with what an answer begins with; a last turn of the assistant is left open to go on with.
+
+    Raises UserError where there is no template, where it refuses the turns, or where it leaves out what one says.
+    """
     if tokenizer.chat_template is None:
         raise UserError(
             "a conversation needs a chat template and this tokenizer has none: set tokenizer.chat_template, choose a "
             "chat model, or name keys of plain text (prompt_key, chosen_key, …)"
         )
+    roles = tuple(turn["role"] for turn in turns)
+    goes_on = generation_prompt and roles[-1] == "assistant"
     try:
-        text: str = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=generation_prompt)
-    except TemplateError as error:
-        roles = ", ".join(turn["role"] for turn in turns)
-        raise UserError(f"the chat template refuses the turns {roles}: {error}") from error
+        text: str = tokenizer.apply_chat_template(
+            list(turns),
+            tokenize=False,
+            add_generation_prompt=generation_prompt and not goes_on,
+            continue_final_message=goes_on,
+        )
+    except Exception as error:  # a template is a program from outside: it may raise anything
+        raise UserError(f"the chat template refuses the turns {', '.join(roles)}: {error}") from error
+    if lost := _left_out(roles, tokenizer):
+        raise UserError(
+            f"the chat template leaves out what {lost} says in the turns {', '.join(roles)}: choose a model whose "
+            "template knows the role, set tokenizer.chat_template, or leave such turns out"
+        )
     return text
+
+
+_TRIED: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], str | None]]" = WeakKeyDictionary()
+
+
+def _left_out(roles: tuple[str, ...], tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """The first role whose turn a template drops without a word, found by trying it once on words of our own."""
+    tried = _TRIED.setdefault(tokenizer, {})
+    key = (str(tokenizer.chat_template), *roles)
+    if key not in tried:
+        turns = [{"role": role, "content": f"word{number}of{role}"} for number, role in enumerate(roles)]
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False)
+        except Exception:  # noqa: BLE001 - it refuses these words and took the row's own
+            text = ""
+        lost = [turn["role"] for turn in turns if text and turn["content"] not in text]
+        tried[key] = lost[0] if lost else None
+    return tried[key]

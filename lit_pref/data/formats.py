@@ -2,21 +2,26 @@
 
 Pairs: `prompt, chosen, rejected` as text or messages (TRL, reward-bench, distilabel, UltraFeedback), `chosen, rejected`
 that begin with the same prompt, `instruction, input, chosen, rejected` and `conversations, chosen, rejected`
-(LLaMA-Factory), `query, better, worse` (CodePMP), or the key names that the user gives (OpenRLHF). Where a row holds
-messages all of it becomes a conversation; LLaMA-Factory's rows always do, since only a chat template separates
-instruction and answer. Not covered: images and tool calls in messages, unpaired ratings, more than two responses.
+(LLaMA-Factory), `query, better, worse` (CodePMP), or the key names that the user gives (OpenRLHF). With all of them
+`system` (or `system_prompt`) and `history` may stand. Where a row holds messages, a system text or a history, all of it
+becomes a conversation; LLaMA-Factory's rows always do, since only a chat template separates instruction and answer.
+null and empty cells under keys that may be missing count as missing; a CSV cell such as `null` or `N/A` is text.
+Not covered: images and tool calls in messages, unpaired ratings, more than two responses.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
-from lit_pref.data.prompts import separate_prompt
+from lit_pref.data.prompts import PromptAndResponses, separate_prompt, with_context
 from lit_pref.data.rows import (
     OnBadRow,
+    ReadValues,
     Row,
     RowError,
     SkippedRows,
+    first_key,
+    has,
     number_at,
     refuse,
     string_at,
@@ -28,7 +33,7 @@ from lit_pref.data.sources import Source, read_rows
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, Message, PreferencePair, Text
 
-_PROMPT_KEYS = ("prompt", "query", "question", "input")
+_PROMPT_KEYS = ("prompt", "instruction", "query", "question", "input")
 _COMPLETION_KEYS = ("completion", "response", "output")
 _RATING_KEYS = (
     ("chosen_rating", "rejected_rating"),
@@ -86,28 +91,41 @@ def iterate_pairs(
 ) -> Iterator[PreferencePair]:
     """As `read_pairs`, one pair at a time; rows left out are counted in `skipped` on the way."""
     usable = False
-    for row in read_rows(source, split, on_bad_row, skipped):
-        try:
-            pair = to_pair(row, keys)
-        except RowError as error:
-            refuse(error, on_bad_row, skipped)
-            continue
+    for pair in _records(to_pair, source, split, keys, on_bad_row, skipped):
         usable = True
         yield pair
     _refuse_nothing(source, int(usable), skipped)
+
+
+_Keys = TypeVar("_Keys")
+_Record = TypeVar("_Record", PreferencePair, Demonstration)
+
+
+def _records(
+    convert: Callable[[Row, _Keys], _Record],
+    source: Source,
+    split: str,
+    keys: _Keys,
+    on_bad_row: OnBadRow,
+    skipped: SkippedRows,
+) -> Iterator[_Record]:
+    for row in read_rows(source, split, on_bad_row, skipped):
+        values = ReadValues(row.values)
+        try:
+            record = convert(Row(row.location, values), keys)
+        except RowError as error:
+            refuse(error, on_bad_row, skipped)
+            continue
+        skipped.note_columns(row.location, values)
+        yield replace(record, location=row.location)
 
 
 def read_demonstrations(
     source: Source, split: str = "train", keys: DemonstrationKeys | None = None, on_bad_row: OnBadRow = "error"
 ) -> DemonstrationsRead:
     """All demonstrations of a source; Raises UserError for the first bad row, or when skipping leaves none."""
-    demonstrations: list[Demonstration] = []
     skipped = SkippedRows()
-    for row in read_rows(source, split, on_bad_row, skipped):
-        try:
-            demonstrations.append(to_demonstration(row, keys))
-        except RowError as error:
-            refuse(error, on_bad_row, skipped)
+    demonstrations = list(_records(to_demonstration, source, split, keys, on_bad_row, skipped))
     _refuse_nothing(source, len(demonstrations), skipped)
     return DemonstrationsRead(demonstrations, skipped)
 
@@ -125,7 +143,8 @@ def to_pair(row: Row, keys: PairKeys | None = None) -> PreferencePair:
     if chosen == rejected:
         place = f'{row.location}: "{chosen_key}" and "{rejected_key}"'
         raise RowError("equal sides", f"{place} are equal: expected two different responses")
-    parts = separate_prompt(row, _pair_prompt(row, keys), (chosen, rejected))
+    prompt = _pair_prompt(row, keys)
+    parts = with_context(row, separate_prompt(row, prompt, (chosen, rejected)), prompt is not None)
     chosen_ids, rejected_ids = token_ids_at(row, "chosen_ids"), token_ids_at(row, "rejected_ids")
     # A model that ends at once samples no text, only its EOS; text without tokens must say something.
     _refuse_empty(row, chosen_key, parts.responses[0], chosen_ids)
@@ -141,26 +160,27 @@ def to_demonstration(row: Row, keys: DemonstrationKeys | None = None) -> Demonst
 
     Raises RowError that names the place, the key and what stood there.
     """
-    values = row.values
-    prompt: Text | None
+    prompt: Text
+    turns_key = first_key(row, ("messages", "conversations"))
     if keys is not None:
         completion_key = keys.completion_key
         prompt = text_at(row, keys.prompt_key) if keys.prompt_key else ""
-    elif turns_key := next((key for key in ("messages", "conversations") if key in values), None):
-        turns = _with_system(row, turns_at(row, turns_key))
+    elif turns_key is not None and (has(row, turns_key) or first_key(row, _COMPLETION_KEYS) is None):
+        turns = turns_at(row, turns_key)
         if len(turns) < 2 or turns[-1]["role"] != "assistant":
             raise RowError("no response", f'{row.location}: "{turns_key}" must end with an assistant turn after others')
         _refuse_empty(row, turns_key, turns[-1:], None)
-        return Demonstration(turns[:-1], turns[-1:], token_ids_at(row, "completion_ids"))
-    elif "text" in values and not any(key in values for key in _COMPLETION_KEYS):
+        parts = with_context(row, PromptAndResponses(turns[:-1], (turns[-1:],)))
+        return Demonstration(parts.prompt, parts.responses[0], token_ids_at(row, "completion_ids"))
+    elif has(row, "text") and first_key(row, _COMPLETION_KEYS) is None:
         completion_key, prompt = "text", ""
     else:
-        completion_key = next((key for key in _COMPLETION_KEYS if key in values), "completion")
-        prompt = _instruction(row) if "instruction" in values else text_at(row, _first(row, _PROMPT_KEYS))
+        completion_key = first_key(row, _COMPLETION_KEYS) or "completion"
+        prompt = _prompt_at(row, first_key(row, _PROMPT_KEYS) or "prompt")
     completion = text_at(row, completion_key)
     ids = token_ids_at(row, "completion_ids")
     _refuse_empty(row, completion_key, completion, ids)
-    parts = separate_prompt(row, prompt, (completion,))
+    parts = with_context(row, separate_prompt(row, prompt, (completion,)))
     return Demonstration(parts.prompt, parts.responses[0], ids)
 
 
@@ -178,37 +198,27 @@ def _side_keys(row: Row, keys: PairKeys | None) -> tuple[str, str]:
 def _pair_prompt(row: Row, keys: PairKeys | None) -> Text | None:
     if keys is not None:
         return text_at(row, keys.prompt_key) if keys.prompt_key else None
-    if "conversations" in row.values:
-        return _with_system(row, turns_at(row, "conversations"))
-    if "prompt" not in row.values and "instruction" in row.values:
-        return _instruction(row)
-    prompt_key = next((key for key in _PROMPT_KEYS if key in row.values), None)
-    return text_at(row, prompt_key) if prompt_key else None
+    key = first_key(row, ("conversations", *_PROMPT_KEYS))
+    return None if key is None else _prompt_at(row, key)
 
 
-def _first(row: Row, names: Sequence[str]) -> str:
-    return next((name for name in names if name in row.values), names[0])
+def _prompt_at(row: Row, key: str) -> Text:
+    return _instruction(row) if key == "instruction" else text_at(row, key)
 
 
 def _instruction(row: Row) -> tuple[Message, ...]:
     """LLaMA-Factory joins instruction and input by a newline into one user turn."""
-    query = f"\n{string_at(row, 'input')}" if row.values.get("input") else ""
-    return _with_system(row, ({"role": "user", "content": string_at(row, "instruction") + query},))
-
-
-def _with_system(row: Row, turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    if row.values.get("system") and turns[0]["role"] != "system":
-        return ({"role": "system", "content": string_at(row, "system")}, *turns)
-    return turns
+    query = f"\n{string_at(row, 'input')}" if has(row, "input") else ""
+    return ({"role": "user", "content": string_at(row, "instruction") + query},)
 
 
 def _margin(row: Row, keys: PairKeys | None) -> float | None:
     if keys is not None and keys.margin_key is not None:
         return number_at(row, keys.margin_key)
-    if row.values.get("margin") is not None:
+    if has(row, "margin"):
         return number_at(row, "margin")
     for better, worse in _RATING_KEYS:
-        if row.values.get(better) is not None and row.values.get(worse) is not None:
+        if has(row, better) and has(row, worse):
             return number_at(row, better) - number_at(row, worse)
     return None
 

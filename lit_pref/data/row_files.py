@@ -6,12 +6,14 @@ as its error, so that the caller may skip it. Not covered: globs, folders and hu
 
 import csv
 import gzip
+import io
 import json
 import re
+import reprlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +28,10 @@ def file_rows(path: Path) -> Iterator[Row | RowError]:
         for row in _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path):
             empty = False
             yield row
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except UserError:
+        raise
+    # A damaged Parquet file may decode to text that is no UTF-8, or to sizes beyond any memory.
+    except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, OverflowError, MemoryError) as error:
         raise UserError(f"{path}: cannot be read as {path.suffix}: {error}") from error
     if empty:
         raise UserError(f"{path}: holds no row: expected at least one; was what wrote it interrupted?")
@@ -34,6 +39,9 @@ def file_rows(path: Path) -> Iterator[Row | RowError]:
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise UserError(f"{path}: column names must differ, got {', '.join(names)}")
         number = 0
         for batch in file.iter_batches(batch_size=256):
             for values in batch.to_pylist():
@@ -42,16 +50,23 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def text_suffix(path: Path) -> str:
-    """`.jsonl` of `pairs.jsonl` and of `pairs.jsonl.gz`."""
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    """`.jsonl` of `pairs.jsonl`, of `pairs.jsonl.gz` and of `pairs.jsonl.zst`."""
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
 
 def _text_rows(path: Path) -> Iterator[Row | RowError]:
-    with cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as stream:
+    with COMPRESSED.get(path.suffix, io.FileIO)(path) as raw, io.BufferedReader(raw) as stream:
         yield from TEXT_READERS[text_suffix(path)](path, stream)
 
 
-def _json_line_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
+def _zstd(path: Path) -> Any:
+    return pa.input_stream(str(path), compression="zstd")
+
+
+COMPRESSED: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".zst": _zstd}
+
+
+def _json_line_rows(path: Path, stream: io.BufferedReader) -> Iterator[Row | RowError]:
     for number, line in enumerate(stream, start=1):
         if not line.isspace():
             # Windows editors put a byte order mark before the first line.
@@ -61,7 +76,7 @@ def _json_line_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
 def _json_row(location: str, line: bytes) -> Row | RowError:
     try:
         text = line.decode("utf-8")
-        value = json.loads(text)
+        value = _JSON.decode(text)
     except UnicodeDecodeError as error:
         return _not_utf8(location, f"byte {error.start + 1} is 0x{line[error.start]:02x}")
     except json.JSONDecodeError as error:
@@ -70,9 +85,21 @@ def _json_row(location: str, line: bytes) -> Row | RowError:
             f"{location}: broken JSON at column {error.colno}: {error.msg}; there stands "
             f"{_excerpt(text, error.pos)!r}; expected one whole object on each line",
         )
-    except (RecursionError, ValueError) as error:  # nested too deeply, or an integer of thousands of digits
+    except (RecursionError, ValueError) as error:  # deep nesting, an integer of thousands of digits, a key twice
         return RowError("broken JSON", f"{location}: JSON that cannot be read: {error}")
     return _as_row(location, value)
+
+
+def _with_keys_once(items: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(items)
+    if len(values) < len(items):
+        names = [name for name, _ in items]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the key "{twice}" stands twice in one object')
+    return values
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_with_keys_once)
 
 
 def _as_row(location: str, value: object) -> Row | RowError:
@@ -81,20 +108,18 @@ def _as_row(location: str, value: object) -> Row | RowError:
     return RowError(
         "not an object",
         f'{location}: expected an object such as {{"prompt": …, "chosen": …, "rejected": …}}, got '
-        f"{type(value).__name__} {str(value)[:40]!r}",
+        f"{type(value).__name__} {reprlib.repr(value)[:40]}",
     )
 
 
-def _json_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
-    if stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        stream.seek(0)  # many name JSON Lines .json
+def _json_rows(path: Path, stream: io.BufferedReader) -> Iterator[Row | RowError]:
+    if stream.peek().removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":  # many name JSON Lines .json
         yield from _json_line_rows(path, stream)
         return
-    stream.seek(0)
     text = ""
     try:
         text = stream.read().decode("utf-8-sig")
-        rows = json.loads(text) if text.strip() else []
+        rows = _JSON.decode(text) if text.strip() else []
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start + 1}; save it as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -102,6 +127,8 @@ def _json_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
             f"{path}:{error.lineno}: broken JSON at column {error.colno}: {error.msg}; there stands "
             f"{_excerpt(text, error.pos)!r}"
         ) from error
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{path}: JSON that cannot be read: {error}; a row a line (.jsonl) names the line") from error
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of rows, or one object on each line, got {type(rows).__name__}")
     for number, value in enumerate(rows, start=1):
@@ -112,7 +139,7 @@ def _excerpt(text: str, position: int) -> str:
     return text[max(0, position - 20) : position + 20]
 
 
-def _csv_rows(path: Path, stream: IO[bytes]) -> Iterator[Row | RowError]:
+def _csv_rows(path: Path, stream: io.BufferedReader) -> Iterator[Row | RowError]:
     csv.field_size_limit(2**31 - 1)  # the default refuses cells above 128 KiB; responses can be longer
     # Undecodable bytes become lone surrogates, so that the row they stand in can be named and skipped.
     lines = (line.decode("utf-8", "surrogateescape") for line in stream)
@@ -144,7 +171,7 @@ def _not_utf8(location: str, where: str) -> RowError:
     return RowError("not UTF-8", f"{location}: not UTF-8 ({where}); save the file as UTF-8")
 
 
-TEXT_READERS: Mapping[str, Callable[[Path, IO[bytes]], Iterator[Row | RowError]]] = {
+TEXT_READERS: Mapping[str, Callable[[Path, io.BufferedReader], Iterator[Row | RowError]]] = {
     ".jsonl": _json_line_rows,
     ".ndjson": _json_line_rows,
     ".json": _json_rows,

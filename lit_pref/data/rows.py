@@ -7,7 +7,10 @@ Knows text, messages, numbers and token ids; not which keys make a preference pa
 import difflib
 import math
 import re
+import reprlib
+import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -17,7 +20,22 @@ from lit_pref.types import Message, Text
 
 OnBadRow = Literal["error", "skip"]
 
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
+_ALIASES = {
+    "system": ("developer",),
+    "user": ("human", "prompter"),
+    "assistant": ("gpt", "chatgpt", "bot", "model", "ai"),
+    "tool": ("function", "observation"),
+}
+_ROLES = {name: role for role, others in _ALIASES.items() for name in (role, *others)}
+
+# Labels, ratings and origins: that these are not used surprises nobody. Content has other names.
+_LABELS = re.compile(
+    r"(.*[_-])?(id|ids|idx|index|uuid|hash|source|dataset|subset|split|category|language|lang|license|url|models?"
+    r"|ratings?|scores?|score_diff|rank|annotator|timestamp|date|num_turns|num_tokens)"
+    r"|(score|rating|model|rank|num|is|has)[_-].*",
+    re.IGNORECASE,
+)
+_FLOAT32_MAX = 3.4e38
 
 
 class Row(NamedTuple):
@@ -31,26 +49,80 @@ class RowError(UserError):
     """A single row that cannot be used; `reason` is the short name under which it is counted when skipped."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        # What stood in the row may hold what no terminal and no file takes: half characters, control characters.
+        super().__init__("".join(each if each.isprintable() else repr(each)[1:-1] for each in message))
         self.reason = reason
+
+
+class ReadValues(dict[str, object]):
+    """A row's values, and which of them were looked at."""
+
+    def __init__(self, values: dict[str, object]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> object:
+        self.read.add(key)
+        return super().__getitem__(key)
 
 
 @dataclass
 class SkippedRows:
-    """Rows left out: how many for each reason, and the messages of the first `keep` of them."""
+    """What of a source was left out.
+
+    counts: rows, by reason.
+    messages: of the first `keep` of them.
+    columns: those that hold content and were not used, and where that was first seen.
+    """
 
     keep: int = 1000
     counts: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    _known_columns: set[str] = field(default_factory=set)
 
     def add(self, error: RowError) -> None:
         self.counts[error.reason] += 1
         if len(self.messages) < self.keep:
             self.messages.append(str(error))
 
+    def note_columns(self, location: str, values: ReadValues) -> None:
+        """Note the columns of a row that hold content which was not looked at.
+
+        Labels do not count, nor does what only repeats a column that was used, decided where it first has content.
+        """
+        for column in values:
+            if column in values.read or column in self._known_columns or not (content := _content(values.get(column))):
+                continue
+            self._known_columns.add(column)
+            used = (_content(values.get(key)) for key in values.read)
+            if not _LABELS.fullmatch(column) and not any(content in each for each in used):
+                self.columns[column] = location
+
     def to_json(self) -> dict[str, JsonValue]:
         """What is written beside an output with `shards.write_json`."""
-        return {"total": self.counts.total(), "counts": dict(self.counts), "first_messages": list(self.messages)}
+        return {
+            "total": self.counts.total(),
+            "counts": dict(self.counts),
+            "first_messages": list(self.messages),
+            "unused_columns": dict(self.columns),
+        }
+
+
+def _content(value: object) -> str:
+    """A value in one line; empty where there is nothing to read in it."""
+    if value is None or value == [] or value == {}:
+        return ""
+    try:
+        return (repr(value)[1:-1] if isinstance(value, str) else repr(value)).strip()
+    except RecursionError:
+        return reprlib.repr(value)
+
+
+def tell_unused(columns: dict[str, str]) -> None:
+    """Name columns that were not used on stderr, each with the first row that has content there."""
+    for column, location in columns.items():
+        print(f'{location}: the column "{column}" is not used', file=sys.stderr, flush=True)
 
 
 def refuse(error: RowError, on_bad_row: OnBadRow, skipped: SkippedRows | None) -> None:
@@ -78,6 +150,17 @@ def value_at(row: Row, key: str) -> object:
     )
 
 
+def has(row: Row, key: str) -> bool:
+    """Whether there is content under a key that may be missing: null and an empty cell mean that there is none."""
+    return row.values.get(key) not in (None, "", [])
+
+
+def first_key(row: Row, names: Iterable[str]) -> str | None:
+    """The first of some keys that has content, else the first that is there at all."""
+    there = [name for name in names if name in row.values]
+    return next((name for name in there if has(row, name)), there[0] if there else None)
+
+
 def text_at(row: Row, key: str) -> Text:
     """Plain text, or messages where a list or a single message stands there."""
     return turns_at(row, key) if isinstance(value_at(row, key), dict | list) else string_at(row, key)
@@ -93,17 +176,39 @@ def string_at(row: Row, key: str) -> str:
 def turns_at(row: Row, key: str) -> tuple[Message, ...]:
     """Messages as `{role, content}` or `{from, value}`, one or a list of them."""
     value = value_at(row, key)
-    turns: list[Message] = []
-    for turn in value if isinstance(value, list) else [value]:
-        role_key, content_key = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
-        role, content = (turn.get(role_key), turn.get(content_key)) if isinstance(turn, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            expected = 'messages such as {"role": "user", "content": "…"} (or from and value)'
-            raise RowError("not a message", f"{row.location}: expected {expected}, one is {_found(key, turn)}")
-        turns.append({"role": _ROLES.get(role, role), "content": _encodable(row, key, content)})
+    turns = tuple(_turn(row, key, turn) for turn in (value if isinstance(value, list) else [value]))
     if not turns:
         raise RowError("empty response", f'{row.location}: "{key}" is an empty list')
-    return tuple(turns)
+    return turns
+
+
+def _turn(row: Row, key: str, turn: object) -> Message:
+    role_key, content_key = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
+    role, content = (turn.get(role_key), turn.get(content_key)) if isinstance(turn, dict) else (None, None)
+    if isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call")):
+        raise RowError("tool call", f'{row.location}: a message under "{key}" calls a tool, which is not covered')
+    if isinstance(content, list):
+        content = _joined_parts(row, key, content)
+    if not isinstance(role, str) or not isinstance(content, str):
+        expected = 'messages such as {"role": "user", "content": "…"} (or from and value)'
+        raise RowError("not a message", f"{row.location}: expected {expected}, one is {_found(key, turn)}")
+    if (known := _ROLES.get(role.strip().lower())) is None:
+        place = f'{row.location}: a message under "{key}" has the unknown role {role[:40]!r}'
+        raise RowError("unknown role", f"{place}: expected one of {', '.join(_ROLES)}")
+    return {"role": known, "content": _encodable(row, key, content)}
+
+
+def _joined_parts(row: Row, key: str, parts: list[object]) -> str | None:
+    """The text of a multimodal message that holds only text; None for what is no list of parts."""
+    texts: list[str] = []
+    for part in parts:
+        kind, text = (part.get("type", "text"), part.get("text")) if isinstance(part, dict) else ("text", part)
+        if isinstance(kind, str) and kind != "text":
+            raise RowError("not text", f'{row.location}: a message under "{key}" holds {kind!r}: expected text alone')
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts) if texts else None
 
 
 def _encodable(row: Row, key: str, text: str) -> str:
@@ -118,21 +223,22 @@ def number_at(row: Row, key: str) -> float:
     value = value_at(row, key)
     try:
         number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | str) else float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= _FLOAT32_MAX:  # margins are kept in fp32
         raise RowError("not a number", f"{row.location}: expected a finite number under {_found(key, value)}")
     return number
 
 
 def token_ids_at(row: Row, key: str) -> tuple[int, ...] | None:
-    value = row.values.get(key)
-    if value is None:
+    if row.values.get(key) in (None, ""):
         return None
+    value = value_at(row, key)
     if not isinstance(value, list) or not value or not all(type(token) is int and token >= 0 for token in value):
         raise RowError("not token ids", f"{row.location}: expected token ids, all >= 0, under {_found(key, value)}")
     return tuple(value)
 
 
 def _found(key: str, value: object) -> str:
-    return f'"{key}", got {type(value).__name__} {str(value)[:40]!r}'
+    shown = value if isinstance(value, str) else reprlib.repr(value)  # which str() of deep nesting cannot be
+    return f'"{key}", got {type(value).__name__} {shown[:40]!r}'

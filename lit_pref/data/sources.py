@@ -1,20 +1,23 @@
 """Rows from files, globs, folders and hub data sets, each with the place where it stood.
 
-Folders of data files, `save_to_disk` folders and hub ids go through `datasets`, files through `row_files.py`, which
-can name the line at fault. `split` chooses within folders and hub data sets; a file is read whole. Not covered: what
-the keys of a row mean (`formats.py`), remote URLs, data set scripts.
+Files go through `row_files.py`, which can name the line at fault, and so do those of a folder, where `datasets` says
+which files make a split: a cell means the same either way. `save_to_disk` folders and hub ids go through `datasets`.
+`split` is a split's name or a slice of splits (`train[:10%]`); a file is the whole of train, validation and test. Not
+covered: what the keys of a row mean (`formats.py`), remote URLs, data set scripts; in CSV files of the hub, `datasets`
+takes cells such as `null` for missing values.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from lit_pref.data.row_files import TEXT_READERS, file_rows, text_suffix
+from lit_pref.data.row_files import COMPRESSED, TEXT_READERS, file_rows, text_suffix
 from lit_pref.data.rows import OnBadRow, Row, RowError, SkippedRows, refuse
 from lit_pref.data.shards import MANIFEST, SHARDS, read_manifest
 from lit_pref.errors import UserError
@@ -49,7 +52,8 @@ def source_files(source: Source, split: str = "train") -> list[Path] | None:
     return files if len(files) == len(found) else None
 
 
-_Reader = Callable[[], Iterator[Row]]
+_Reader = Callable[[], Iterator[Row | RowError]]
+_NAMES = ("train", "validation", "test")
 
 
 def _rows(found: Sequence[Path | _Reader], on_bad_row: OnBadRow, skipped: SkippedRows | None) -> Iterator[Row]:
@@ -75,23 +79,73 @@ def _resolve(source: str, split: str) -> Sequence[Path | _Reader]:
     path = Path(source).expanduser()
     if path.is_dir():
         if (path / MANIFEST).is_file():
-            return _finished_shards(path)
-        return [partial(_folder_rows, path, split)]
+            return _of_files(source, dict.fromkeys(_NAMES, _finished_shards(path)), split)
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            return [partial(_saved_rows, path, split)]
+        files_of = _folder_files(path)
+        return (
+            [partial(_loaded_rows, source, source, None, split)]
+            if files_of is None
+            else _of_files(source, files_of, split)
+        )
     if path.is_file():
         files = [path]
     elif re.search(r"[*?\[]", source):
         files = sorted(found for found in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if found.is_file())
         if not files:
             raise UserError(f"{source}: no file matches this pattern; {_holds(path.parent)}")
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and path.suffix not in (*TEXT_READERS, ".parquet", ".gz"):
-        return [partial(_hub_rows, source, split)]
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and not _readable(path):
+        name, _, config = source.partition(":")
+        hint = "; there is no such file or folder either"
+        return [partial(_loaded_rows, source, name, config or None, split, hint)]
     else:
         raise UserError(f"{source}: no such file or folder; {_near(path)}")
     for file in files:
-        if file.suffix != ".parquet" and text_suffix(file) not in TEXT_READERS:
+        if not _readable(file):
             known = ", ".join((*TEXT_READERS, ".parquet"))
-            raise UserError(f"{file}: unknown file type {file.suffix!r}: expected one of {known} (text also as .gz)")
-    return files
+            expected = f"expected one of {known} (text also as {' or '.join(COMPRESSED)})"
+            raise UserError(f"{file}: unknown file type {file.suffix!r}: {expected}")
+    return _of_files(source, dict.fromkeys(_NAMES, files), split)
+
+
+def _readable(file: Path) -> bool:
+    return file.suffix == ".parquet" or text_suffix(file) in TEXT_READERS
+
+
+def _of_files(source: str, files_of: Mapping[str, list[Path]], split: str) -> Sequence[Path | _Reader]:
+    """The files of a split, or a reader of some of their rows."""
+    if split in files_of:
+        return files_of[split]
+    if not re.search(r"[\[+]", split):
+        raise _no_split(source, split, files_of)
+    return [partial(_sliced_rows, source, files_of, split)]
+
+
+def _sliced_rows(source: str, files_of: Mapping[str, list[Path]], split: str) -> Iterator[Row | RowError]:
+    named = {name: files for name, files in files_of.items() if name in split}
+    counts = {name: sum(1 for file in files for _ in file_rows(file)) for name, files in named.items()}
+    parts = _parts(source, split, counts)
+    if all(part.from_ >= part.to for part in parts):
+        raise UserError(f"{source}: {split} holds no row: expected at least one of {sum(counts.values())}")
+    for part in parts:
+        yield from islice(chain.from_iterable(map(file_rows, named[part.splitname])), part.from_, part.to)
+
+
+def _parts(source: str, split: str, counts: Mapping[str, int]) -> Any:
+    """Slices of splits, as the datasets library writes them: `train[:10%]`, `train[:90]+test`."""
+    import datasets  # takes seconds: only where it is needed
+
+    try:
+        return datasets.ReadInstruction.from_spec(split).to_absolute(dict(counts))
+    except (ValueError, AssertionError) as error:
+        raise UserError(f'{source}: cannot take the slice "{split}": {error}; as in train[:10%]') from error
+
+
+def _no_split(source: str, split: str, there: Iterable[str]) -> UserError:
+    return UserError(
+        f'{source}: has no split "{split}": expected one of {", ".join(there)}, or a slice such as train[:10%]; name '
+        "it (train_split, validation_split)"
+    )
 
 
 def _finished_shards(folder: Path) -> list[Path]:
@@ -118,35 +172,43 @@ def _holds(folder: Path) -> str:
 # --- datasets ---------------------------------------------------------------------------------------------------------
 
 
-def _folder_rows(folder: Path, split: str) -> Iterator[Row]:
+def _folder_files(folder: Path) -> dict[str, list[Path]] | None:
+    """The files of each split as the datasets library finds them; None where they are not ours to read."""
     import datasets  # takes seconds: only where it is needed
 
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        data = _loaded(str(folder), partial(datasets.load_from_disk, str(folder)))
-        if isinstance(data, datasets.DatasetDict):
-            if split not in data:
-                raise UserError(f'{folder}: has no split "{split}": expected one of {", ".join(data)}')
-            data = data[split]
+    builder = _loaded(str(folder), partial(datasets.load_dataset_builder, str(folder)))
+    files_of = {str(name): [Path(file) for file in files] for name, files in (builder.config.data_files or {}).items()}
+    there = all(file.is_file() and _readable(file) for files in files_of.values() for file in files)
+    return files_of if files_of and there else None
+
+
+def _saved_rows(folder: Path, split: str) -> Iterator[Row]:
+    import datasets  # takes seconds: only where it is needed
+
+    data = _loaded(str(folder), partial(datasets.load_from_disk, str(folder)))
+    splits = data if isinstance(data, datasets.DatasetDict) else dict.fromkeys(_NAMES, data)
+    if split in splits:
+        yield from _numbered(str(folder), splits[split])
+    elif not re.search(r"[\[+]", split):
+        raise _no_split(str(folder), split, splits)
     else:
-        hint = f"; to see the line at fault, name the files themselves, as in {folder}/*.jsonl"
-        data = _loaded(str(folder), partial(datasets.load_dataset, str(folder), split=split), hint)
-    yield from _numbered(str(folder), data)
+        for part in _parts(str(folder), split, {name: len(rows) for name, rows in splits.items()}):
+            yield from _numbered(str(folder), splits[part.splitname], range(part.from_, part.to))
 
 
-def _hub_rows(source: str, split: str) -> Iterator[Row]:
+def _loaded_rows(name: str, data_set: str, config: str | None, split: str, hint: str = "") -> Iterator[Row]:
     import datasets  # takes seconds: only where it is needed
 
-    name, _, config = source.partition(":")
-    hint = "; there is no such file or folder either"
-    data = _loaded(source, partial(datasets.load_dataset, name, config or None, split=split), hint)
-    yield from _numbered(f"{source}[{split}]", data)
+    data = _loaded(name, partial(datasets.load_dataset, data_set, config, split=split), hint)
+    yield from _numbered(f"{name}[{split}]", data)
 
 
-def _numbered(name: str, data: Any) -> Iterator[Row]:
-    if len(data) == 0:
+def _numbered(name: str, data: Any, rows: range | None = None) -> Iterator[Row]:
+    rows = range(len(data)) if rows is None else rows
+    if not rows:
         raise UserError(f"{name}: holds no row: expected at least one")
-    for number, values in enumerate(data, start=1):
-        yield Row(f"{name} row {number}", values)
+    for row, values in zip(rows, data.select(rows), strict=True):
+        yield Row(f"{name} row {row + 1}", values)
 
 
 def _loaded(name: str, load: Callable[[], Any], hint: str = "") -> Any:
@@ -156,4 +218,6 @@ def _loaded(name: str, load: Callable[[], Any], hint: str = "") -> Any:
         return load()
     except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
+        if "split" in str(error):
+            cause += "; name the split (train_split, validation_split)"
         raise UserError(f"{name}: the datasets library cannot load it: {error}{cause}{hint}") from error

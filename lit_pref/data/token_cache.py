@@ -1,10 +1,9 @@
 """Pairs of a source as a token store: found in the cache by what the tokens depend on, else made.
 
 The key is a hash of the source files' bytes, the tokenizer, the limits, the keys and the code of this layer, so that a
-changed row or template misses. Folders and hub ids, which the datasets library finds, and tokenizers without a fast
-backend have no key: their stores last as long as the object. Where a file's own tokens are of another vocabulary, its
-text is tokenized instead. Not covered: deleting stores that nobody uses; the folder
-`tokens` of the cache may be deleted at any time.
+changed row or template misses. Hub ids, saved data sets, slices, and tokenizers without a fast backend have no key:
+their stores last as long as the object. Where a file's own tokens are of another vocabulary, its text is tokenized
+instead. Not covered: deleting stores that nobody uses; the folder `tokens` of the cache may be deleted at any time.
 """
 
 import hashlib
@@ -128,7 +127,7 @@ def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase"
         pairs = map(without_tokens, pairs)
     if source.template is not None:
         pairs = map(partial(_in_template, source.template), pairs)
-    chunks = tokenized_chunks(pairs, tokenizer, source.limits, source.append_eos)
+    chunks = tokenized_chunks(pairs, tokenizer, source.limits, source.append_eos, source.on_bad_row, skipped)
     if rows < _LONG:
         write_store(folder, chunks, len(tokenizer), skipped)
         return
@@ -138,7 +137,8 @@ def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase"
 
 def _in_template(template: str, pair: PreferencePair) -> PreferencePair:
     if not isinstance(pair.prompt, str):
-        raise UserError("a template is for prompts of text, and the pairs hold conversations: leave it out")
+        place = pair.location or "the pairs"
+        raise UserError(f"{place}: a template is for prompts of text, and this is a conversation: leave template out")
     return replace(pair, prompt=template.replace("{query}", pair.prompt))
 
 

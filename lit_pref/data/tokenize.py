@@ -8,7 +8,8 @@
   used as they are.
 - Conversations go through the chat template: the prompt's rendering ends with the generation prompt, a completion is
   what its own rendering adds. Where a template then rewrites the generation prompt, the tokens that all renderings
-  begin with are the prompt.
+  begin with are the prompt. A prompt that ends in an assistant's turn is gone on with, in that turn.
+- A record that was read from a file and cannot be used is a bad row: it stops with its file and line, or is skipped.
 
 Not covered: templates with tools or images; training on assistant turns before the last.
 """
@@ -23,8 +24,9 @@ import numpy as np
 
 from lit_pref.data.encoding import Ids, TextEncoder, rendering, text_encoder
 from lit_pref.data.lengths import LengthLimits, fit
+from lit_pref.data.rows import OnBadRow, RowError, SkippedRows, refuse
 from lit_pref.errors import UserError
-from lit_pref.types import Demonstration, PreferencePair, Text, TokenTree
+from lit_pref.types import Demonstration, Message, PreferencePair, Text, TokenTree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,13 +97,20 @@ def tokenized_chunks(
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits = _UNLIMITED,
     append_eos: bool = True,
+    on_bad_row: OnBadRow = "error",
+    skipped: SkippedRows | None = None,
 ) -> Iterator[TokenizedChunk]:
-    """As `tokenize_pairs`, with no more than a chunk of pairs in memory at a time."""
+    """As `tokenize_pairs`, with no more than a chunk of pairs in memory at a time.
+
+    on_bad_row: "skip" counts pairs that the tokenizer cannot take in `skipped` and goes on.
+    """
     records = (
-        _Record(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids), pair.margin)
+        _Record(
+            pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids), pair.margin, pair.location
+        )
         for pair in pairs
     )
-    return _chunks("pair", records, tokenizer, limits, append_eos)
+    return _chunks("pair", records, tokenizer, limits, append_eos, on_bad_row, skipped)
 
 
 def tokenize_demonstrations(
@@ -109,12 +118,16 @@ def tokenize_demonstrations(
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits = _UNLIMITED,
     append_eos: bool = True,
+    on_bad_row: OnBadRow = "error",
+    skipped: SkippedRows | None = None,
 ) -> TokenizedDemonstrations:
-    """Demonstrations to trees, in order; otherwise as `tokenize_pairs`."""
-    records = (_Record(each.prompt, (each.completion,), (each.completion_ids,)) for each in demonstrations)
+    """Demonstrations to trees, in order; otherwise as `tokenize_pairs` and `tokenized_chunks`."""
+    records = (
+        _Record(each.prompt, (each.completion,), (each.completion_ids,), None, each.location) for each in demonstrations
+    )
     trees: list[TokenTree] = []
     counts = Counter(kept=0)
-    for chunk in _chunks("demonstration", records, tokenizer, limits, append_eos):
+    for chunk in _chunks("demonstration", records, tokenizer, limits, append_eos, on_bad_row, skipped):
         trees += chunk.trees
         counts.update(chunk.counts)
     return TokenizedDemonstrations(trees, dict(counts))
@@ -167,7 +180,8 @@ class _Record(NamedTuple):
     prompt: Text
     completions: tuple[Text, ...]
     sampled: tuple[Ids | None, ...]
-    margin: float | None = None
+    margin: float | None
+    location: str
 
 
 class _Pending(NamedTuple):
@@ -189,34 +203,54 @@ def _chunks(
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits,
     append_eos: bool,
+    on_bad_row: OnBadRow,
+    skipped: SkippedRows | None,
 ) -> Iterator[TokenizedChunk]:
     if append_eos and tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
-    encoder, records, before = text_encoder(tokenizer), iter(records), 0
+    encoder, records, before, vocabulary = text_encoder(tokenizer), iter(records), 0, len(tokenizer)
     while chunk := list(islice(records, _CHUNK)):
         made = TokenizedChunk([], [], Counter(), len(chunk))
-        for number, tree in enumerate(_trees(kind, chunk, before, encoder, append_eos)):
+        usable: list[tuple[_Record, str, _Pending]] = []
+        for number, record in enumerate(chunk, start=before + 1):
+            place = record.location or f"{kind} {number}"
+            try:
+                _check_vocabulary(record, vocabulary)
+                usable.append((record, place, _pending(record, encoder, append_eos)))
+            except UserError as error:
+                reason = error.reason if isinstance(error, RowError) else "chat template"
+                refuse(RowError(reason, f"{place}: {error}"), on_bad_row, skipped)
+        trees = _trees([pending for _, _, pending in usable], encoder, append_eos)
+        for (record, place, _), tree in zip(usable, trees, strict=True):
+            if record.location and (empty := _empty(tree)):
+                refuse(RowError(empty, f"{place}: the {empty} is no token here, expected text"), on_bad_row, skipped)
+                continue
             try:
                 result = fit(tree, limits, len(encoder.start_ids))
             except UserError as error:
-                raise UserError(f"{kind} {before + number + 1}: {error}") from error
+                raise UserError(f"{place}: {error}") from error
             made.counts.update(result.counted)
             if result.tree is not None:
                 made.trees.append(result.tree)
-                made.margins.append(chunk[number].margin)
+                made.margins.append(record.margin)
         yield made
         before += len(chunk)
 
 
-def _trees(
-    kind: str, chunk: Sequence[_Record], before: int, encoder: TextEncoder, append_eos: bool
-) -> Iterator[TokenTree]:
-    pending = []
-    for number, record in enumerate(chunk, start=before + 1):
-        try:
-            pending.append(_pending(record, encoder, append_eos))
-        except UserError as error:
-            raise UserError(f"{kind} {number}: {error}") from error
+def _check_vocabulary(record: _Record, vocabulary: int) -> None:
+    """Tokens that a file states must be the tokenizer's; those that a model of this run sampled are its own."""
+    beyond = max((max(ids) for ids in record.sampled if ids), default=0)
+    if record.location and beyond >= vocabulary:
+        raise RowError("unknown token", f"the sampled tokens hold {beyond}, the tokenizer has {vocabulary} tokens")
+
+
+def _empty(tree: TokenTree) -> str | None:
+    if not tree.prompt_ids:
+        return "empty prompt"  # and there is no BOS that would stand for it
+    return None if all(tree.completion_ids) else "empty response"
+
+
+def _trees(pending: Sequence[_Pending], encoder: TextEncoder, append_eos: bool) -> Iterator[TokenTree]:
     prompts = encoder.prompts([each.prompt for each in pending if isinstance(each.prompt, str)])
     texts = [text for each in pending for text in each.completions if isinstance(text, str)]
     completions = encoder.completions(texts, append_eos)
@@ -237,7 +271,7 @@ def _pending(record: _Record, encoder: TextEncoder, append_eos: bool) -> _Pendin
     prompt = rendering(record.prompt, tokenizer, generation_prompt=True)
     for completion in record.completions:
         assert not isinstance(completion, str)
-        whole = rendering((*record.prompt, *completion), tokenizer, generation_prompt=False)
+        whole = rendering(_joined(record.prompt, completion), tokenizer, generation_prompt=False)
         texts.append(_until_eos(whole, tokenizer.eos_token) if append_eos else whole)
     if all(text.startswith(prompt) for text in texts):
         added = [text.removeprefix(prompt) for text in texts]
@@ -249,6 +283,14 @@ def _pending(record: _Record, encoder: TextEncoder, append_eos: bool) -> _Pendin
         raise UserError("the chat template rewrites the prompt's turns when a response follows, so nothing is shared")
     beginning = encoder.shared_beginning(prompt, texts, append_eos)
     return _Pending(beginning.ids, beginning.rest)
+
+
+def _joined(prompt: tuple[Message, ...], completion: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The whole conversation; an assistant's turn that the prompt began is one turn."""
+    if prompt[-1]["role"] != "assistant":
+        return (*prompt, *completion)
+    content = prompt[-1]["content"] + completion[0]["content"]
+    return (*prompt[:-1], {"role": "assistant", "content": content}, *completion[1:])
 
 
 def _unless_sampled(texts: Sequence[str], record: _Record) -> tuple[str | Ids, ...]:

@@ -120,6 +120,121 @@ def test_ultrafeedback(ratings):
     assert found == PreferencePair(CHAT.prompt, CHAT.chosen, CHAT.rejected, margin=3.0)
 
 
+# --- what stands before the prompt ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+@pytest.mark.parametrize("prompt", [{key: "q"} for key in ("prompt", "query", "question", "input", "instruction")])
+def test_a_system_column_makes_a_conversation_of_text(column, prompt):
+    expected = PreferencePair((system("s"), user("q")), CHAT.chosen, CHAT.rejected)
+    assert pair(**{column: "s"}, **prompt, chosen="good", rejected="bad") == expected
+    expected = Demonstration((system("s"), user("q")), (assistant("good"),))
+    assert demonstration(**{column: "s"}, **prompt, completion="good") == expected
+
+
+SIDES = {"chosen": [assistant("good")], "rejected": [assistant("bad")]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prompt": [user("q")], **SIDES},
+        {"prompt": [user("q")], "chosen": "good", "rejected": "bad"},
+        {"prompt": "q", **{key: [user("q"), *side] for key, side in SIDES.items()}},
+        {key: [user("q"), *side] for key, side in SIDES.items()},
+        {"conversations": [{"from": "human", "value": "q"}], **SIDES},
+    ],
+)
+def test_system_and_history_stand_before_a_conversation(values):
+    turns = (system("s"), user("a"), assistant("b"), user("q"))
+    found = pair(system="s", history=[["a", "b"]], **values)
+    assert found == PreferencePair(turns, CHAT.chosen, CHAT.rejected)
+    assert pair(history=[user("a"), assistant("b")], **values).prompt == turns[1:]
+    assert pair(system="", history=[], **values).prompt == pair(system=None, history=None, **values).prompt == turns[3:]
+
+
+def test_the_rows_own_key_names_keep_system_and_history():
+    keys = PairKeys("q", "w", "l")
+    assert pair(keys, q="q", w="good", l="bad", system="s").prompt == (system("s"), user("q"))
+    turns = [user("q"), assistant("good")]
+    assert demonstration(messages=turns, system="s", history=[["a", "b"]]).prompt == (
+        system("s"),
+        user("a"),
+        assistant("b"),
+        user("q"),
+    )
+
+
+def test_a_system_text_twice():
+    turns = [system("s"), user("q")]
+    assert pair(prompt=turns, system=" s ", history=[["a", "b"]], **SIDES).prompt == (
+        system("s"),
+        user("a"),
+        assistant("b"),
+        user("q"),
+    )
+    with pytest.raises(UserError, match='"system" and the first turn are different system texts') as error:
+        pair(prompt=turns, system="t", **SIDES)
+    assert error.value.reason == "two system texts"
+
+
+# --- roles and contents -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [
+        (("user", "User", " USER ", "human", "Human", "prompter"), "user"),
+        (("assistant", "Assistant", "gpt", "GPT", "chatgpt", "bot", "model", "AI"), "assistant"),
+        (("system", "System", "developer"), "system"),
+        (("tool", "function", "observation"), "tool"),
+    ],
+)
+def test_roles_are_known_in_any_case(names, role):
+    for name in names:
+        turns = [{"role": name, "content": "x"}, user("q"), assistant("a")]
+        assert demonstration(messages=turns).prompt[0] == {"role": role, "content": "x"}
+
+
+def test_text_parts_are_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "image": None}]
+    assert pair(prompt=[{"role": "user", "content": parts}], **SIDES).prompt == (user("ab"),)
+
+
+def test_an_answer_that_the_prompt_began_stays_there():
+    begun = (user("q"), assistant("go"))
+    assert pair(prompt=list(begun), **SIDES).prompt == begun
+    # Without a prompt of its own the answer begins where the user has spoken.
+    sides = {key: [*begun, *side] for key, side in SIDES.items()}
+    assert pair(**sides) == PreferencePair(begun[:1], (begun[1], *CHAT.chosen), (begun[1], *CHAT.rejected))
+
+
+def test_null_and_empty_columns_are_none():
+    # As Parquet has rows of unlike kinds, and CSV.
+    for empty in (None, ""):
+        found = pair(conversations=empty, prompt=empty, instruction="q", input=empty, chosen="good", rejected="bad")
+        assert found == CHAT
+        assert pair(prompt="q", chosen="good", rejected="bad", margin=empty, chosen_rating=empty) == PLAIN
+        assert demonstration(messages=empty, text=empty, prompt="q", completion="a") == Demonstration("q", "a")
+
+
+# --- columns that are not used ----------------------------------------------------------------------------------------
+
+
+def test_a_column_with_content_that_is_not_used_is_noted_once(tmp_path):
+    row = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    rows = [
+        {**row, "context": " ", "tools": []},
+        {**row, "context": "the sky is blue", "id": "1", "prompt_id": "x", "source": "web", "score_chosen": 1},
+        {**row, "context": "again", "tools": [{"name": "f"}], "messages": [user("q")], "copy": "good"},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    read = read_pairs(str(tmp_path / "pairs.jsonl"))
+    # `messages` says the prompt again, but as something else than what was read; `copy` repeats the chosen side.
+    expected = {"context": 2, "tools": 3, "messages": 3}
+    assert read.skipped.columns == {name: f"{tmp_path}/pairs.jsonl:{line}" for name, line in expected.items()}
+
+
 def test_code_pmp():
     assert pair(query="q", better="good", worse="bad") == PLAIN
 
@@ -172,6 +287,20 @@ BAD_PAIRS = [
     ("no shared prompt", {"chosen": [assistant("a")], "rejected": [assistant("b")]}, "same prompt"),
     ("no response", {"prompt": [user("q")], "chosen": [assistant("a"), user("r")], "rejected": "b"}, "assistant, user"),
     ("no response", {"prompt": [user("q")], "chosen": [user("q")], "rejected": "b"}, "got none"),
+    (
+        "unknown role",
+        {"prompt": [{"role": "narrator", "content": "q"}], **SIDES},
+        "unknown role 'narrator': expected one",
+    ),
+    ("tool call", {"prompt": [user("q") | {"tool_calls": [{}]}], **SIDES}, "calls a tool"),
+    ("not text", {"prompt": [user([{"type": "image", "url": "x"}])], **SIDES}, "holds 'image': expected text alone"),
+    ("not a history", {"prompt": "q", "history": "a", "chosen": "a", "rejected": "b"}, 'under "history", got'),
+    ("not a history", {"prompt": "q", "history": [["a"]], "chosen": "a", "rejected": "b"}, 'under "history", got'),
+    ("not a string", {"prompt": "q", "system": 1, "chosen": "a", "rejected": "b"}, 'under "system", got int'),
+    ("no shared prompt", {"system": "s", "chosen": "a b", "rejected": "a c"}, "without a prompt of its own"),
+    ("two prompts", {"prompt": "p", **{k: [user("q"), *v] for k, v in SIDES.items()}}, "say different things"),
+    ("not a number", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 10**400}, "finite number"),
+    ("not a number", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1e39}, "finite number"),  # not in fp32
     ("broken text", {"prompt": "q", "chosen": "a\ud83d", "rejected": "b"}, r"half a character \(\\ud83d\) at 1"),
     (
         "not a number",

@@ -69,11 +69,15 @@ def test_parquet(tmp_path):
     assert rows[599] == Row(f"{path} row 600", {"turns": [{"role": "user"}], "ids": [1, 599]})
 
 
-@pytest.mark.parametrize("name", ["pairs.jsonl.gz", "pairs.json.gz"])
-def test_gzip(tmp_path, name):
+@pytest.mark.parametrize("name", ["pairs.jsonl.gz", "pairs.json.gz", "pairs.jsonl.zst", "pairs.json.zst"])
+def test_compressed(tmp_path, name):
     path = tmp_path / name
-    path.write_bytes(gzip.compress(json_lines(ROWS).encode()))
+    text = json_lines(ROWS).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else pa.compress(text, "zstd", asbytes=True))
     assert list(read_rows(str(path)))[1] == Row(f"{path}:2", ROWS[1])
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=rf"{name}: cannot be read"):
+        values(path)
 
 
 def test_globs_are_sorted_and_sources_keep_their_order(tmp_path):
@@ -159,12 +163,6 @@ def test_an_unknown_suffix(tmp_path):
     (tmp_path / "a.xlsx").write_text("x")
     with pytest.raises(UserError, match=r"a.xlsx: unknown file type '.xlsx': expected one of .jsonl, .*.parquet"):
         values(tmp_path / "a.xlsx")
-
-
-def test_a_gzip_file_that_ends_early(tmp_path):
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(json_lines(ROWS * 50).encode())[:-20])
-    with pytest.raises(UserError, match=r"a.jsonl.gz: cannot be read"):
-        values(tmp_path / "a.jsonl.gz")
 
 
 def test_broken_json_names_line_and_column(tmp_path):
@@ -259,8 +257,69 @@ def test_a_folder_of_data_files(tmp_path):
     folder.mkdir()
     (folder / "train.jsonl").write_text(json_lines(ROWS))
     assert values(folder) == ROWS
-    with pytest.raises(UserError, match='pairs: the datasets library cannot load it: Unknown split "test"'):
+    assert list(read_rows(str(folder)))[1].location == f"{folder / 'train.jsonl'}:2"
+    with pytest.raises(UserError, match='pairs: has no split "test": expected one of train, or a slice'):
         values(folder, "test")
+
+
+CELLS = ["null", "N/A", "NaN", "None", "NA", "", "#N/A", "-inf", "007", "1e3", "true", " x "]
+
+
+def test_a_cell_means_the_same_by_its_files_name_and_through_its_folder(tmp_path):
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    (folder / "train.csv").write_text("prompt,chosen\n" + "".join(f"q,{cell}\n" for cell in CELLS))
+    assert [row["chosen"] for row in values(folder)] == CELLS
+    assert values(folder) == values(folder / "train.csv")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "saved", "saved splits"])
+def test_slices_are_those_of_datasets(tmp_path, kind):
+    rows = [{"n": n} for n in range(40)]
+    source = tmp_path / ("rows.jsonl" if kind == "file" else "rows")
+    if kind == "file":
+        source.write_text(json_lines(rows))
+    elif kind == "folder":
+        source.mkdir()
+        (source / "train-00000.jsonl").write_text(json_lines(rows[:15]))
+        (source / "train-00001.jsonl").write_text(json_lines(rows[15:]))
+        (source / "test.jsonl").write_text(json_lines([{"n": 99}]))
+    elif kind == "saved":
+        datasets.Dataset.from_list(rows).save_to_disk(str(source))
+    else:
+        datasets.DatasetDict(train=datasets.Dataset.from_list(rows)).save_to_disk(str(source))
+
+    def numbers(split):
+        return [row["n"] for row in values(source, split)]
+
+    assert numbers("train[:10%]") == [0, 1, 2, 3]
+    assert numbers("train[37:]+train[:2]") == [37, 38, 39, 0, 1]
+    assert next(iter(read_rows(str(source), "train[-1:]"))).values == {"n": 39}
+    assert len(numbers("train")) == 40
+    with pytest.raises(UserError, match=r'cannot take the slice "train\[:x\]".*as in train\[:10%\]'):
+        numbers("train[:x]")
+    with pytest.raises(UserError, match=r"rows.*: .*holds no row"):
+        numbers("train[:0]")
+    with pytest.raises(UserError, match=r'rows.*: has no split "train_prefs": expected one of train.*train_split'):
+        numbers("train_prefs")
+
+
+def test_a_slice_names_the_line_of_a_bad_row(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"n": 0}\n{"n":\n{"n": 2}\n')
+    with pytest.raises(UserError, match=r"rows.jsonl:2: broken JSON"):
+        values(tmp_path / "rows.jsonl", "train[1:]")
+    assert values(tmp_path / "rows.jsonl", "train[2:]") == [{"n": 2}]  # what is not asked for stops nothing
+
+
+def test_a_folder_in_which_split_names_are_of_its_own(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("train_prefs", "test_prefs"):
+        table = pa.Table.from_pylist([{"name": name}])
+        pq.write_table(table, folder / f"{name}-00000-of-00001.parquet")
+    assert values(tmp_path, "test_prefs") == [{"name": "test_prefs"}]
+    with pytest.raises(UserError, match=r'has no split "train": expected one of .*train_prefs'):
+        values(tmp_path)
 
 
 def test_a_folder_that_cannot_be_loaded(tmp_path):
@@ -270,7 +329,7 @@ def test_a_folder_that_cannot_be_loaded(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "train.jsonl").write_text('{"a": 1}\n{"a":\n')
-    with pytest.raises(UserError, match=r"broken: .*to see the line at fault, name the files themselves"):
+    with pytest.raises(UserError, match=r"broken/train.jsonl:2: broken JSON"):
         values(broken)
 
 

@@ -92,6 +92,7 @@ def test_counts_and_skipped_rows_are_kept(tmp_path: Path):
     store = TokenStore(tmp_path / "store")
     assert store.counts == {"kept": 3, "dropped_long_prompt": 4} and store.records == 7
     expected = {"total": 1, "counts": {"missing key": 1}, "first_messages": ["pairs.jsonl:9: no chosen"]}
+    expected |= {"unused_columns": {}}
     assert store.skipped == expected
 
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from lit_pref.data.lengths import LengthLimits
+from lit_pref.data.rows import SkippedRows
 from lit_pref.data.tokenize import (
     fingerprint,
     tokenize_demonstration,
@@ -10,6 +13,7 @@ from lit_pref.data.tokenize import (
     tokenize_pair,
     tokenize_pairs,
     tokenize_prompt,
+    tokenized_chunks,
 )
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, Message, PreferencePair, TokenTree
@@ -307,3 +311,91 @@ def test_fingerprint_sees_tokens_order_and_where_parts_end():
     marks = {fingerprint([tree]), *map(fingerprint, others)}
     assert len(marks) == 1 + len(others)
     assert fingerprint([TokenTree((1, 2), ((3,), (4,)))]) == fingerprint([tree])
+
+
+# --- rows that a tokenizer or its template cannot take ----------------------------------------------------------------
+
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT
+TURNS_ALONE = CHAT.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'tool' %}")
+
+
+def located(pair, line):
+    return replace(pair, location=f"pairs.jsonl:{line}")
+
+
+def chunks_of(pairs, tokenizer, **settings):
+    skipped = SkippedRows()
+    chunks = list(tokenized_chunks(pairs, tokenizer, on_bad_row="skip", skipped=skipped, **settings))
+    return [tree for chunk in chunks for tree in chunk.trees], skipped
+
+
+def with_prompt(*turns):
+    return PreferencePair(turns, (turn("assistant", "blue"),), (turn("assistant", "deep"),))
+
+
+@pytest.mark.parametrize(
+    ("template", "bad", "reason", "message"),
+    [
+        (
+            NO_SYSTEM,
+            with_prompt(turn("system", "s"), turn("user", "q")),
+            "chat template",
+            r"refuses the turns system, user: no system role",
+        ),
+        (CHAT + "{{ messages[2]['role'].x.y }}", with_prompt(turn("user", "q")), "chat template", "refuses the turns"),
+        (
+            TURNS_ALONE,
+            with_prompt(turn("user", "q"), turn("tool", "found"), turn("user", "r")),
+            "chat template",
+            "leaves out what tool says in the turns user, tool, user",
+        ),
+        (
+            "{{ messages[-1]['content'] }}",
+            with_prompt(turn("user", "q")),
+            "chat template",
+            "leaves out what user says in the turns user, assistant",
+        ),
+        (None, with_prompt(turn("user", "q")), "chat template", "this tokenizer has none"),
+        (CHAT, replace(PAIR, chosen_ids=(2, 317)), "unknown token", r"hold 317, the tokenizer has 317 tokens"),
+        (CHAT, replace(PAIR, chosen_ids=(2**80,)), "unknown token", r"the tokenizer has 317 tokens"),
+        (CHAT, replace(PAIR, prompt=""), "empty prompt", "the empty prompt is no token here"),
+        (CHAT, replace(PAIR, chosen="", chosen_ids=()), "empty response", "the empty response is no token here"),
+    ],
+)
+def test_a_row_that_cannot_be_tokenized_is_named_or_skipped(template, bad, reason, message):
+    tokenizer = byte_tokenizer(adds_bos=False, bos=None, chat_template=template)
+    pairs = [located(PAIR, 1), located(bad, 2), located(PAIR, 3)]
+    with pytest.raises(UserError, match=rf"^pairs.jsonl:2: .*{message}"):
+        tokenize_pairs(pairs, tokenizer)
+    trees, skipped = chunks_of(pairs, tokenizer)
+    assert trees == [tokenize_pair(PAIR, tokenizer)] * 2
+    assert skipped.counts == {reason: 1} and skipped.messages[0].startswith("pairs.jsonl:2: ")
+
+
+def test_demonstrations_are_skipped_alike():
+    tokenizer, skipped = byte_tokenizer(adds_bos=False, chat_template=NO_SYSTEM), SkippedRows()
+    bad = Demonstration((turn("system", "s"), turn("user", "q")), (turn("assistant", "a"),), location="rows.csv:4")
+    with pytest.raises(UserError, match=r"^rows.csv:4: the chat template refuses"):
+        tokenize_demonstrations([bad], tokenizer)
+    good = Demonstration("q", "a")
+    made = tokenize_demonstrations([bad, good], tokenizer, on_bad_row="skip", skipped=skipped)
+    assert len(made.trees) == 1 and skipped.counts == {"chat template": 1}
+
+
+def test_an_answer_that_the_prompt_began_is_one_turn():
+    tokenizer = byte_tokenizer(adds_bos=False, chat_template=CHAT)
+    begun = (turn("user", "hello"), turn("assistant", "the sky"))
+    pair = PreferencePair(begun, (turn("assistant", " is blue"),), (turn("assistant", " is deep"),))
+    tree = tokenize_pair(pair, tokenizer)
+    opened = "<|im_start|>user\nhello</s>\n<|im_start|>assistant\nthe sky"
+    assert tree.prompt_ids == plain_ids(tokenizer, opened) == tokenize_prompt(begun, tokenizer)
+    assert tree.completion_ids == ((*plain_ids(tokenizer, " is blue"), EOS), (*plain_ids(tokenizer, " is deep"), EOS))
+
+
+def test_a_template_that_closes_what_the_prompt_began_is_refused_by_name():
+    # It writes how long the turn is before the turn: what the prompt alone renders to is no beginning of the whole.
+    counting = CHAT.replace("{{ m['content'] }}", "{{ m['content'] | length }} {{ m['content'] }}")
+    tokenizer = byte_tokenizer(adds_bos=False, chat_template=counting)
+    pair = with_prompt(turn("user", "hello"), turn("assistant", "the sky"))
+    with pytest.raises(UserError, match=r"pair 1: the chat template rewrites the prompt's turns"):
+        tokenize_pairs([pair], tokenizer)
