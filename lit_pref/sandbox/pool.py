@@ -1,7 +1,8 @@
 """The parent's end of the worker processes: keeps them busy, takes replies in order, replaces what dies.
 
 The parent holds a model and threads and must not be forked, so workers are new, small interpreters.
-Knows nothing of verdicts. A program that loses two workers in a row gets no reply: None.
+Knows nothing of verdicts. What a busy machine or a lack of processes kept from its end is tried again, once. A request
+that loses two workers gets no reply: None.
 """
 
 import json
@@ -15,24 +16,27 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from lit_pref.errors import SandboxUnavailableError
 from lit_pref.sandbox.bubblewrap import bubblewrapped
-from lit_pref.sandbox.wire import READY, REPLY_HEADER
+from lit_pref.sandbox.wire import FAILED, READY, REPLY_HEADER, STARVED, STARVED_TIMES
 
 SCRIPT = Path(__file__).with_name("worker.py")
 START_SECONDS = 60.0
 GRACE_SECONDS = 10.0  # beyond the wall limit that the worker itself holds programs to
+PROCESSES = Path("/proc")
 AHEAD = 2  # requests a worker holds: one running, one waiting, so that it never waits for the parent
-MAX_LOSSES = 2
+MAX_TRIES = 2
+START_PAUSES = (0.1, 1.0, 5.0)  # seconds after each try to start the first worker
 
 
 class Reply(NamedTuple):
     """How a program's process ended; `status` as from waitpid, `payload` lines, `output` what was printed.
 
-    Where a checker asked the program, the lines are the checker's.
+    Where a checker asked the program, the lines are the checker's. Of one that FAILED the output tells why.
     """
 
     why: int
@@ -51,21 +55,25 @@ class _Worker:
             command = bubblewrapped(SCRIPT, options)
         else:
             command = [sys.executable, *options, str(SCRIPT)]
-        command.append(json.dumps(settings))
         # A fixed hash seed: the order of a set of strings must not change a verdict.
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
         environment["MALLOC_ARENA_MAX"] = "1"  # else a thread's arena alone takes 64 MB of a program's address space
         environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
-        self.process = subprocess.Popen(
-            command,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its workers
-        )
+        with ExitStack() as opened:
+            processes = os.open(PROCESSES, os.O_PATH | os.O_DIRECTORY) if PROCESSES.is_dir() else None
+            if processes is not None:
+                opened.callback(os.close, processes)
+            self.process = subprocess.Popen(
+                [*command, json.dumps(settings | {"processes": processes})],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its workers
+                pass_fds=() if processes is None else (processes,),
+            )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.requests, False)
@@ -127,6 +135,25 @@ def _stop(workers: list[_Worker], owner: int) -> None:
     workers.clear()
 
 
+def _await_signs(workers: Sequence[_Worker]) -> None:
+    """Until each of these new workers is ready. Raises `SandboxUnavailableError` with the reason of one that is not."""
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            selector.register(worker.replies, selectors.EVENT_READ, worker)
+        while selector.get_map():
+            events = selector.select(START_SECONDS)
+            if not events:
+                raise SandboxUnavailableError(f"a worker gave no sign of life within {START_SECONDS:.0f} s")
+            for key, _ in events:
+                hello = key.data.read()
+                if hello is None:
+                    raise SandboxUnavailableError(f"a worker ended at its start: {sys.executable} {SCRIPT}")
+                if hello and hello[0].why != READY:
+                    raise SandboxUnavailableError(hello[0].payload.decode(errors="replace"))
+                if hello:
+                    selector.unregister(key.fileobj)
+
+
 class WorkerPool:
     """`count` workers with the same settings; started at once, and again after an interrupt.
 
@@ -136,7 +163,8 @@ class WorkerPool:
     """
 
     def __init__(self, settings: dict[str, object], count: int, timeout: float, scratch: str | None = None) -> None:
-        self._settings, self._count, self._patience = settings, count, timeout + GRACE_SECONDS
+        self._settings, self._count = settings, count
+        self._patience = timeout * STARVED_TIMES + GRACE_SECONDS
         self._scratch = scratch
         self._workers: list[_Worker] = []
         self._turn = threading.Lock()
@@ -159,26 +187,16 @@ class WorkerPool:
         """Bring the pool to its full count; new workers start side by side."""
         if not self._finalizer.alive:
             raise RuntimeError("the sandbox is closed")
-        new = []
-        while len(self._workers) < self._count:
-            own = {} if self._scratch is None else {"scratch": tempfile.mkdtemp(dir=self._scratch)}
-            new.append(_Worker(self._settings | own))
-            self._workers.append(new[-1])
-        with selectors.DefaultSelector() as selector:
-            for worker in new:
-                selector.register(worker.replies, selectors.EVENT_READ, worker)
-            while selector.get_map():
-                events = selector.select(START_SECONDS)
-                if not events:
-                    raise SandboxUnavailableError(f"a worker gave no sign of life within {START_SECONDS:.0f} s")
-                for key, _ in events:
-                    hello = key.data.read()
-                    if hello is None:
-                        raise SandboxUnavailableError(f"a worker ended at its start: {sys.executable} {SCRIPT}")
-                    if hello and hello[0].why != READY:
-                        raise SandboxUnavailableError(hello[0].payload.decode(errors="replace"))
-                    if hello:
-                        selector.unregister(key.fileobj)
+        new: list[_Worker] = []
+        try:
+            while len(self._workers) + len(new) < self._count:
+                own = {} if self._scratch is None else {"scratch": tempfile.mkdtemp(dir=self._scratch)}
+                new.append(_Worker(self._settings | own))
+            _await_signs(new)
+        except BaseException:
+            _stop(new, os.getpid())
+            raise
+        self._workers += new
 
     def run(self, requests: Sequence[bytes]) -> list[Reply | None]:
         """One reply a request, in order."""
@@ -193,10 +211,14 @@ class WorkerPool:
     def _run(self, requests: Sequence[bytes]) -> list[Reply | None]:
         replies: list[Reply | None] = [None] * len(requests)
         waiting = deque(range(len(requests)))
-        losses: Counter[int] = Counter()
+        tries: Counter[int] = Counter()
         open_requests = len(requests)
         while open_requests:
-            self._start()
+            lacking = self._replace()
+            if lacking is not None:  # not one worker: the verdicts that there are must not be lost with it
+                for index in waiting:
+                    replies[index] = Reply(FAILED, 0, False, b"", lacking.encode())
+                break
             for worker in self._workers:
                 while waiting and len(worker.owed) < AHEAD:
                     index = waiting.popleft()
@@ -205,8 +227,8 @@ class WorkerPool:
                 if answers is None:
                     lost, *untouched = worker.owed or [-1]
                     waiting.extendleft(reversed(untouched))
-                    losses[lost] += 1
-                    if lost >= 0 and losses[lost] < MAX_LOSSES:
+                    tries[lost] += 1
+                    if lost >= 0 and tries[lost] < MAX_TRIES:
                         waiting.appendleft(lost)
                     else:
                         open_requests -= lost >= 0
@@ -214,10 +236,28 @@ class WorkerPool:
                     _stop([worker], os.getpid())
                     continue
                 for answer in answers:
-                    replies[worker.owed.popleft()] = answer
+                    index = worker.owed.popleft()
                     worker.deadline = time.monotonic() + self._patience
-                    open_requests -= 1
+                    tries[index] += 1
+                    if answer.why in (STARVED, FAILED) and tries[index] < MAX_TRIES:
+                        waiting.append(index)  # last: what it lacked may be there by then
+                    else:
+                        replies[index] = answer
+                        open_requests -= 1
         return replies
+
+    def _replace(self) -> str | None:
+        """Start what workers are missing; why there is not a single one, after some tries."""
+        for pause in START_PAUSES:
+            try:
+                self._start()
+            except (OSError, SandboxUnavailableError) as error:  # the machine lacks processes or memory
+                reason = str(error)
+                if not self._workers:
+                    time.sleep(pause)
+                    continue
+            return None
+        return f"no worker could be started: {reason}"
 
     def _wait(self) -> list[tuple[_Worker, list[Reply] | None]]:
         """Until something happens: workers with their new replies, or with None where one died or hangs."""

@@ -1,42 +1,44 @@
 """Runs requests one at a time, in processes of their own: a fork for the program, another for its checker.
 
-What the processes write is passed on unread. After each request everything that it started is killed, and the scratch
-folder is renewed where it was touched.
+This process never holds what it passes on to them, nor what they write: that goes through files of their own and
+through memory that is not forked, so no program inherits what belongs to another. After each request everything that
+it started is killed, and the scratch folder is renewed where it was touched.
+Not covered: programs that tell each other on purpose, by what the kernel counts for all (its load, inode numbers).
 
 Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
-# pathlib would make every fork dearer
-# ruff: noqa: PTH103, PTH108, PTH116, PTH118, PTH208
-
 import contextlib
-import fcntl
 import os
-import random
 import resource
 import select
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import checker, imports, isolate, literal, program, seccomp, served, wire
+    from lit_pref.sandbox import checker, child, literal, program, seccomp, served, wire
+    from lit_pref.sandbox.scratch import Scratch
+    from lit_pref.sandbox.stopwatch import Stopwatch
+    from lit_pref.sandbox.unforked import Unforked, write_all
 else:  # files beside this one: nothing inside the sandbox imports the package
     import checker
-    import imports
-    import isolate
+    import child
     import literal
     import program
     import seccomp
     import served
     import wire
+    from scratch import Scratch
+    from stopwatch import Stopwatch
+    from unforked import Unforked, write_all
 
 LOOK_SECONDS = 0.01  # a program that fills the pipe (64 KB) waits for the next look
-DEATH_SECONDS = 0.1  # between a process closing its pipe and its end
-_FREE_DESCRIPTOR = 16  # above those that a process is given
+DEATH_SECONDS = 0.1  # of its own, between a process closing its pipe and its end
+CHECKER_MEMORY = 4  # times a program's: test code is trusted, and holds its inputs and outputs as well
+_PIECE = 1 << 16
+_NOTHING = memoryview(b"")
 
 
 class Ended(NamedTuple):
@@ -45,8 +47,8 @@ class Ended(NamedTuple):
     why: int
     status: int
     proved: bool
-    payload: bytes
-    output: bytes
+    payload: memoryview
+    output: memoryview
 
 
 class Runner:
@@ -54,84 +56,85 @@ class Runner:
 
     level: bubblewrap or namespaces, where this is process 1 of its own; seccomp, an ordinary process whose programs
         may do next to nothing; none, the unsafe option.
+    source: the descriptor that requests are read from.
+    processes: /proc, as `Stopwatch` takes it.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings, self.level = settings, settings["level"]
-        self.alone = self.level in ("bubblewrap", "namespaces")  # no other process is in sight
-        self.scratch: str = isolate.SCRATCH if self.alone else settings["scratch"]
+    def __init__(self, settings: dict[str, Any], source: int, processes: int | None) -> None:
+        self.settings, self.source = settings, source
+        self.alone = settings["level"] in ("bubblewrap", "namespaces")  # no other process is in sight
+        self.scratch = Scratch(settings.get("scratch"), settings["scratch_mb"])
         locks = {"none": None, "seccomp": seccomp.StrictLock}
-        lock = locks.get(self.level, seccomp.Lock)
+        lock = locks.get(settings["level"], seccomp.Lock)
         self.lock = None if lock is None else lock()
-        self.output, self.input = self._anonymous_file("output"), self._anonymous_file("input")
-        self._renew_scratch()
+        self.stopwatch = Stopwatch(processes)
+        self.payload, self.printed = Unforked(settings["payload_bytes"] + _PIECE), Unforked(settings["output_bytes"])
+        self.unread = 0  # bytes of the request
+        self.files: set[int] = set()  # of the request
+        self.children: list[int] = []
         self._limit()
 
-    def _anonymous_file(self, name: str) -> int:
-        """One for all programs in turn."""
-        if hasattr(os, "memfd_create"):
-            return os.memfd_create(name)
-        path = os.path.join(self.scratch, name)
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-        os.unlink(path)
-        return opened
-
     def _limit(self) -> None:
-        """Limits that programs inherit; those of processor time and files are set in each."""
-        settings = self.settings
-        limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: settings["open_files"]}
-        if sys.platform == "linux":  # elsewhere it cannot be set
-            limits[resource.RLIMIT_AS] = settings["memory_mb"] << 20
+        """Limits that programs inherit; the others are set in each."""
+        limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: self.settings["open_files"]}
         if self.alone:  # outside a user namespace it would count all of the user's processes
-            limits[resource.RLIMIT_NPROC] = settings["threads"]
+            limits[resource.RLIMIT_NPROC] = self.settings["threads"]
         for limit, value in limits.items():
             resource.setrlimit(limit, (value, value))
 
-    def _renew_scratch(self) -> None:
-        if self.alone:
-            isolate.renew_scratch(self.settings["scratch_mb"])
-        else:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            os.makedirs(self.scratch, exist_ok=True)
-        self.clean = self._scratch_state()
+    def run(self, kind: int, size: int, check_size: int) -> Ended:
+        """Run one request, whose two parts of so many bytes are yet to be read.
 
-    def _scratch_state(self) -> tuple[int, int, list[str]]:
-        state = os.stat(self.scratch)
-        return state.st_mode, state.st_ctime_ns, os.listdir(self.scratch)
+        What fails in this process, for lack of memory or of processes, ends this request and no other.
+        """
+        self.unread = size + check_size
+        try:
+            return self._run(kind, size, check_size)
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or "out of memory"
+            return self._failed(reason)
+        finally:
+            self._end(0.0)
+            for file in self.files:
+                os.close(file)
+            self.files.clear()
+            while self.unread:
+                self.unread -= self._read_request(self.unread)
+            self.scratch.clean()
 
-    def run(self, kind: int, part: bytearray, read_check: Callable[[], bytearray]) -> Ended:
-        """Run one request. `read_check` reads its second part, once the process is there that must not know it."""
-        os.ftruncate(self.output, 0)
-        os.lseek(self.output, 0, os.SEEK_SET)
-        receive, send = os.pipe()
+    @staticmethod
+    def _failed(reason: str) -> Ended:
+        return Ended(wire.FAILED, 0, False, _NOTHING, memoryview(reason.encode()))
+
+    def _run(self, kind: int, size: int, check_size: int) -> Ended:
+        output = self._kept(child.new_file(self.scratch.folder))
+        receive, send = self._pipe()
         proof = [b"N " + os.urandom(16).hex().encode() + b"\n"]
+        parts = [self._part(size)]
         if kind == wire.CHECK:
-            children = self._fork_checked(part, read_check, send, proof[0])
+            (questions, ask), (answers, answer) = self._pipe(), self._pipe()
+            places = {1: output, 2: output, served.TO_CHECKER: answer, served.FROM_CHECKER: questions}
+            self._fork(parts[0], places, lambda content: served.serve(content[0]))
+            parts.append(self._part(check_size))  # now that there is the process that must not know it
+            places = {checker.CHANNEL: send, checker.TO_PROGRAM: ask, checker.FROM_PROGRAM: answers}
+            self._fork(parts[1], places, lambda content: checker.run_check(content, proof[0]), CHECKER_MEMORY)
+            self._close(questions, ask, answers, answer)
         else:
-            given = {1: self.output, 2: self.output, program.CHANNEL: send}
-            if kind == wire.OUTPUT:
-                given |= {0: self.input, 2: 2}  # messages are not output
-            children = [self._fork(given, part, lambda content: self._run_alone(kind, content, proof))]
-        os.close(send)
-        why, payload = self._receive(receive)
-        os.close(receive)
-        status = self._end(children, payload)
-        output = os.pread(self.output, self.settings["output_bytes"], 0) if kind == wire.OUTPUT else b""
-        if self._scratch_state() != self.clean:
-            self._renew_scratch()
-        proved = payload.endswith(proof[0])
-        return Ended(why, status, proved, payload[: -len(proof[0])] if proved else payload, output)
-
-    def _fork_checked(self, part: bytearray, read_check: Callable[[], bytearray], send: int, proof: bytes) -> list[int]:
-        """The program's process, then its checker's, with a pipe each way between them; the program has no other."""
-        (questions, ask), (answers, answer) = os.pipe(), os.pipe()
-        given = {1: self.output, 2: self.output, served.TO_CHECKER: answer, served.FROM_CHECKER: questions}
-        asked = self._fork(given, part, lambda content: served.serve(content[0]))
-        given = {checker.CHANNEL: send, checker.TO_PROGRAM: ask, checker.FROM_PROGRAM: answers}
-        asking = self._fork(given, read_check(), lambda content: checker.run_check(content, proof))
-        for descriptor in (questions, ask, answers, answer):
-            os.close(descriptor)
-        return [asked, asking]
+            # What an output's program says on the side is not output.
+            places = {1: output, program.CHANNEL: send} | ({} if kind == wire.OUTPUT else {2: output})
+            self._fork(parts[0], places, lambda content: self._run_alone(kind, content, proof), 1, kind == wire.OUTPUT)
+        self._close(send)
+        why, count = self._receive(receive)
+        payload = self.payload.view[:count]
+        dying = bytes(payload[:2]) == b"D "  # the checker saw it die: its status is to come
+        lacking = parts[:1] if dying else parts if not count else []  # who said nothing, or nothing else
+        failed = why != wire.OVERFLOW and not all(map(child.begun, lacking))
+        status = self._end(DEATH_SECONDS if dying else 0.0)
+        if failed:
+            return self._failed("a process could not be set up")
+        printed = os.preadv(output, [self.printed.view], 0) if kind == wire.OUTPUT else 0
+        proved = payload[-len(proof[0]) :] == proof[0]
+        return Ended(why, status, proved, payload[: -len(proof[0])] if proved else payload, self.printed.view[:printed])
 
     def _run_alone(self, kind: int, content: list[str], proof: list[bytes]) -> None:
         if kind == wire.OUTPUT:
@@ -140,94 +143,115 @@ class Runner:
             write = literal.loose if kind == wire.EQUALITIES else literal.canonical
             program.run_program(content[0], content[1:], proof, self.settings["result_bytes"], write)
 
-    def _fork(self, given: dict[int, int], part: bytearray, work: Callable[[list[str]], None]) -> int:
-        """A new process with these descriptors, given up all that programs must not have, that does the work."""
-        child = os.fork()
-        if child:
-            part[:] = bytes(len(part))  # the next process must not find it in its memory
-            return child
+    def _kept(self, file: int) -> int:
+        """A descriptor of this request."""
+        self.files.add(file)
+        return file
+
+    def _pipe(self) -> tuple[int, int]:
+        receive, send = os.pipe()
+        return self._kept(receive), self._kept(send)
+
+    def _close(self, *files: int) -> None:
+        for file in files:
+            self.files.discard(file)
+            os.close(file)
+
+    def _read_request(self, count: int) -> int:
+        """The size of the request's next piece, which is in the buffer."""
+        size = self.payload.read(self.source, 0, count)
+        if size == 0:
+            os._exit(0)  # the parent closed the pipe, or is gone
+        return size
+
+    def _part(self, count: int) -> int:
+        """A file with so many of the request's next bytes."""
+        file = self._kept(child.new_file(self.scratch.folder))
+        while count:
+            size = self._read_request(count)
+            count -= size
+            self.unread -= size
+            write_all(file, self.payload.view[:size])
+        return file
+
+    def _fork(
+        self,
+        part: int,
+        places: dict[int, int],
+        work: Callable[[list[str]], None],
+        memory: int = 1,
+        reads: bool = False,
+    ) -> None:
+        """A new process for this part of the request that does the work."""
+        number = os.fork()
+        if number:
+            self.children.append(number)
+            return
         try:
-            content = wire.unpack(part)
-            spare = {place: fcntl.fcntl(source, fcntl.F_DUPFD, _FREE_DESCRIPTOR) for place, source in given.items()}
-            if 0 in given:
-                self._fill_input(content.pop())
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.settings["output_bytes"],) * 2)
-            for place, source in spare.items():
-                os.dup2(source, place)
-            os.closerange(max(given) + 1, self.settings["open_files"])
-            os.chdir(self.scratch)
-            seconds = self.settings["cpu_seconds"]
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # SIGXCPU, then SIGKILL
-            random.seed(0)  # equal programs, equal verdicts
-            if self.level == "seccomp":
-                imports.load_named("\n".join(content))
-            if not self.alone:
-                os.setpgid(0, 0)
-                if sys.platform == "linux":
-                    isolate.die_with_parent()
-            if self.lock is not None:
-                self.lock.apply()
-            work(content)
+            given = child.Given(part, places, memory * self.settings["memory_mb"], reads)
+            work(child.become(given, self.settings, self.scratch.folder, self.lock))
         finally:
             os._exit(0)
 
-    def _fill_input(self, text: str) -> None:
-        os.ftruncate(self.input, 0)
-        data = memoryview(text.encode("utf-8", "surrogateescape"))
-        os.lseek(self.input, 0, os.SEEK_SET)
-        while data:
-            data = data[os.write(self.input, data) :]
-        os.lseek(self.input, 0, os.SEEK_SET)
+    def _receive(self, receive: int) -> tuple[int, int]:
+        """Collect what is written until the writer ends: why it ends, and how much there is.
 
-    def _receive(self, receive: int) -> tuple[int, bytes]:
-        """Collect what is written until the writer ends, looking only now and then: each look is a context switch."""
-        deadline = time.monotonic() + self.settings["timeout"]
+        It looks only now and then: each look is a context switch.
+        """
+        limit = self.settings["timeout"]
         poller = select.poll()
         poller.register(receive, 0)  # wakes when the writer ends, not when it writes
-        payload = bytearray()
         os.set_blocking(receive, False)
+        self.stopwatch.start(self.children)
+        count = 0
         while True:
-            left = deadline - time.monotonic()
-            ended = bool(poller.poll(max(min(left, LOOK_SECONDS), 0) * 1000))
+            ended = bool(poller.poll(min(limit, LOOK_SECONDS) * 1000))
             with contextlib.suppress(BlockingIOError):
-                while piece := os.read(receive, 1 << 16):
-                    payload += piece
-                    if len(payload) > self.settings["payload_bytes"]:
-                        return wire.OVERFLOW, b""
-            if ended or left <= 0:
-                return wire.ENDED if ended else wire.TIMEOUT, bytes(payload)
+                while size := self.payload.read(receive, count):
+                    count += size
+                    if count > self.settings["payload_bytes"]:
+                        return wire.OVERFLOW, 0
+            if ended:
+                return wire.ENDED, count
+            self.stopwatch.look()
+            if self.stopwatch.own >= limit:
+                return wire.TIMEOUT, count
+            if self.stopwatch.wall >= limit * wire.STARVED_TIMES:
+                return wire.STARVED, count
 
-    def _end(self, children: list[int], payload: bytes) -> int:
-        """Kill what is left of a request, threads and all; the wait status that tells why it ended.
+    def _end(self, patience: float) -> int:
+        """Kill what is left of the request, threads and all; the wait status that tells why it ended.
 
-        A program that outlives its checker is killed here, which says nothing of it: 0.
+        A program that outlives its checker is killed here, which says nothing of it: 0. patience: seconds of its own
+        that a program has to end by itself.
         """
-        seconds = DEATH_SECONDS if payload.startswith(b"D ") else 0.0  # the checker saw it die: its status is to come
-        of_program = _status_within(children[0], seconds) if len(children) > 1 else None
-        left = [child for child in children if of_program is None or child != children[0]]
-        targets = [(os.kill, -1)] if self.alone else [(kill, child) for child in left for kill in (os.killpg, os.kill)]
-        for kill, target in targets:
+        of_program = self._status_within(patience) if len(self.children) > 1 else None
+        left = self.children if of_program is None else self.children[1:]
+        targets = [(os.kill, -1)] if self.alone else [(kill, each) for each in left for kill in (os.killpg, os.kill)]
+        for kill, target in targets if self.children else ():
             # -1: everything in this namespace but its process 1. None is left, or (macOS) only one that ended.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(target, signal.SIGKILL)
-        statuses = [os.waitpid(child, 0)[1] for child in left]
-        while self.alone:
+        statuses = [os.waitpid(each, 0)[1] for each in left]
+        single = len(self.children) == 1
+        while self.alone and self.children:
             try:
                 os.wait()
             except ChildProcessError:
                 break
-        if len(children) == 1 or os.WIFSIGNALED(statuses[-1]):
-            return statuses[-1]
-        return of_program or 0
+        self.children = []
+        if not statuses:
+            return 0
+        return statuses[-1] if single or os.WIFSIGNALED(statuses[-1]) else of_program or 0
 
-
-def _status_within(child: int, seconds: float) -> int | None:
-    """The wait status of a process that ends by itself within the time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(0.001)
+    def _status_within(self, seconds: float) -> int | None:
+        """The wait status of the program's process, where it ends by itself within seconds of its own."""
+        self.stopwatch.start(self.children)
+        while True:
+            found, status = os.waitpid(self.children[0], os.WNOHANG)
+            if found:
+                return status
+            self.stopwatch.look()
+            if self.stopwatch.own >= seconds:
+                return None
+            time.sleep(0.001)

@@ -12,7 +12,18 @@ from typing import NamedTuple
 from lit_pref.sandbox.equalities import equalities
 from lit_pref.sandbox.literal import canonical_literal
 from lit_pref.sandbox.pool import Reply
-from lit_pref.sandbox.wire import CASES, CHECK, EQUALITIES, OUTPUT, OVERFLOW, REQUEST_HEADER, TIMEOUT, pack
+from lit_pref.sandbox.wire import (
+    CASES,
+    CHECK,
+    EQUALITIES,
+    FAILED,
+    OUTPUT,
+    OVERFLOW,
+    REQUEST_HEADER,
+    STARVED,
+    TIMEOUT,
+    pack,
+)
 from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
 
 MAX_DETAIL = 200
@@ -200,10 +211,14 @@ def _stopped(reply: Reply, asked: _Asked | None, began: bool, last: tuple[str, s
 
 
 def _ended(reply: Reply) -> tuple[Outcome, str] | None:
-    """A limit or a signal that ended the processes."""
+    """A limit or a signal that ended the processes, or what is no program's fault."""
     number = os.WTERMSIG(reply.status) if os.WIFSIGNALED(reply.status) else 0
+    if reply.why == STARVED:
+        return Outcome.HARNESS_ERROR, "the machine is too busy: no end although it was tried twice"
+    if reply.why == FAILED:
+        return Outcome.HARNESS_ERROR, f"it could not be run: {_printable(reply.output.decode(errors='replace'))}"
     if reply.why == TIMEOUT:
-        return Outcome.TIMEOUT, "no end within the wall limit"
+        return Outcome.TIMEOUT, "no end within the time limit"
     if number == signal.SIGXCPU:
         return Outcome.TIMEOUT, "no end within the CPU limit"
     if reply.why == OVERFLOW or number == signal.SIGXFSZ:

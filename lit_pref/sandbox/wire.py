@@ -11,7 +11,9 @@ CASES, EQUALITIES, OUTPUT, CHECK = range(4)  # kinds of request, each texts in t
 #   CHECK       source                             code, context, licence, entry point, ...
 REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part
 REPLY_HEADER = struct.Struct("<IIBiB")  # payload and output bytes, a reason below, wait status, 1 if the end is proven
-ENDED, TIMEOUT, OVERFLOW, REFUSED, READY = range(5)
+# Reasons. STARVED: the machine was too busy to run it; FAILED: it could not be started, why is told as its output.
+ENDED, TIMEOUT, OVERFLOW, REFUSED, READY, STARVED, FAILED = range(7)
+STARVED_TIMES = 30  # the time limit, in wall time: the machine is that busy, or its accounting fails
 
 
 def pack(texts: Sequence[str]) -> bytes:

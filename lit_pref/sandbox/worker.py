@@ -10,39 +10,51 @@ import json
 import os
 import signal
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lit_pref.sandbox import imports, isolate, wire
     from lit_pref.sandbox.runner import Ended, Runner
+    from lit_pref.sandbox.unforked import write_all
 else:  # files beside this one: nothing inside the sandbox imports the package
     import imports
     import isolate
     import wire
     from runner import Ended, Runner
+    from unforked import write_all
 
     sys.path.pop(0)
 
 
-def _read_exactly(source: int, count: int) -> bytearray:
-    """Into memory that the caller can wipe: no other program's source or tests may lie in what programs inherit."""
-    data = bytearray(count)
-    place = memoryview(data)
-    while place:
-        size = os.readv(source, [place])
-        if size == 0:
+def _next_request(source: int) -> tuple[int, int, int]:
+    """Its kind and the size of its parts, which only the processes that they are for read."""
+    header = b""
+    while len(header) < wire.REQUEST_HEADER.size:
+        piece = os.read(source, wire.REQUEST_HEADER.size - len(header))
+        if not piece:
             os._exit(0)  # the parent closed the pipe, or is gone
-        place = place[size:]
-    return data
+        header += piece
+    kind, size, check_size = wire.REQUEST_HEADER.unpack(header)
+    return kind, size, check_size
 
 
 def _reply(sink: int, ended: Ended) -> None:
     sizes = len(ended.payload), len(ended.output)
     header = wire.REPLY_HEADER.pack(*sizes, ended.why, ended.status, ended.proved)
-    data = memoryview(header + ended.payload + ended.output)
-    while data:
-        data = data[os.write(sink, data) :]
+    write_all(sink, memoryview(header), ended.payload, ended.output)
+
+
+def _say(sink: int, why: int, text: str = "") -> None:
+    _reply(sink, Ended(why, 0, False, memoryview(text.encode()), memoryview(b"")))
+
+
+def _lowered(descriptor: int | None) -> int | None:
+    """The same under a low number: a process that is forked closes those below its limit of open files."""
+    if descriptor is None:
+        return None
+    low = os.dup(descriptor)
+    os.close(descriptor)
+    return low
 
 
 def _enter_namespaces(source: int, sink: int, scratch_mb: int) -> None:
@@ -59,6 +71,7 @@ def _enter_namespaces(source: int, sink: int, scratch_mb: int) -> None:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     source, sink = os.dup(0), os.dup(1)
+    processes = _lowered(settings["processes"])
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -71,21 +84,18 @@ def main() -> None:
         elif settings["level"] == "bubblewrap":
             isolate.mount_scratch(settings["scratch_mb"])
         os.environ.clear()
-        runner = Runner(settings)
+        runner = Runner(settings, source, processes)
         if runner.alone:
             isolate.die_with_parent()  # last: a change of credentials undoes it
     except (OSError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        _reply(sink, Ended(wire.REFUSED, 0, False, text.encode(), b""))
+        _say(sink, wire.REFUSED, text)
         return
     gc.collect()
     gc.freeze()
-    _reply(sink, Ended(wire.READY, 0, False, b"", b""))
+    _say(sink, wire.READY)
     while True:
-        header = _read_exactly(source, wire.REQUEST_HEADER.size)
-        kind, size, check_size = wire.REQUEST_HEADER.unpack(header)
-        part = _read_exactly(source, size)
-        _reply(sink, runner.run(kind, part, partial(_read_exactly, source, check_size)))
+        _reply(sink, runner.run(*_next_request(source)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ A program gets no credit whether its calls are compared here, a checker asks it,
 
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -58,9 +57,7 @@ def test_no_hostile_program_escapes_or_passes(any_sandbox, kind, tmp_path):
             with pytest.raises(BlockingIOError):  # nobody came
                 each.accept() if each is server else each.recv(1)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"canary": "alive"}
-    start = time.monotonic()
     assert all(verdict.passed for verdict in any_sandbox.run([Program(HONEST, **TESTS[kind])] * 20))
-    assert time.monotonic() - start < 1.0
     workers = set(any_sandbox.worker_pids)
     assert descendants(os.getpid()) - processes <= workers.union(*map(descendants, workers))
 

@@ -88,10 +88,10 @@ def test_the_inside_of_the_sandbox_needs_the_standard_library_alone():
     folder = str(Path(plain.__file__).parent)
     sys.path.insert(0, folder)
     try:
-        for name in ("checker", "served", "program", "imports", "isolate", "seccomp", "wire", "literal"):
+        for name in ("checker", "served", "program", "imports", "isolate", "seccomp", "wire", "literal", "runner"):
             importlib.import_module(name)
             assert not name.startswith("lit_pref")
     finally:
         sys.path.remove(folder)
-        for name in ("checker", "served", "program", "imports", "isolate", "seccomp", "wire", "literal", "plain"):
-            sys.modules.pop(name, None)
+        for name in {path.stem for path in Path(folder).glob("*.py")} & sys.modules.keys():
+            del sys.modules[name]
