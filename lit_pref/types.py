@@ -282,8 +282,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (self.temperature == 0 or _COLDEST <= self.temperature < math.inf):
             raise ValueError(
-                f"temperature must be >= 0, got {self.temperature}: 0 for greedy decoding, or a finite number of at least "
-                f"{_COLDEST}"
+                f"temperature must be >= 0, got {self.temperature}: 0 is greedy decoding, and what divides logits must "
+                f"be finite and at least {_COLDEST}"
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
