@@ -16,9 +16,7 @@ from pathlib import Path
 import torch
 from rich import get_console
 
-import lit_pref.generation
-import lit_pref.sandbox
-import lit_pref.tasks
+import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.checkpoints import checkpoint_model
 from lit_pref.data.encoding import tokenizer_identity
@@ -42,8 +40,7 @@ _DESCRIPTION = (
     "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
     "a file of samples on a task, with 95% intervals over problems. The arguments of a class: --task.help HumanEval."
 )
-# Classes are found by their bare name once they are imported.
-NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
+_EXAMPLE = "lit-pref evaluate --task HumanEval --policy my-model"
 
 
 def evaluate(
@@ -238,4 +235,4 @@ def run_evaluate(arguments: list[str]) -> None:
 
         run_reward(arguments, recipe)
     else:
-        run_function(evaluate, arguments, _DESCRIPTION, NAMED, recipe)
+        run_function(evaluate, arguments, _EXAMPLE, _DESCRIPTION, recipe)

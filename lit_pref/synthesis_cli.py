@@ -16,9 +16,6 @@ import torch
 from rich import box, get_console
 from rich.table import Table
 
-import lit_pref.generation
-import lit_pref.sandbox
-import lit_pref.tasks
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.data.encoding import vocabulary_fingerprint
 from lit_pref.data.pair_files import write_pairs
@@ -58,8 +55,7 @@ _DESCRIPTION = (
 )
 _DEFAULT_POLICY = "embedded:coder"
 _ENDLESS_PROBLEMS = 2000  # of a task that can make any number: about 1,200 pairs of the embedded world
-# Classes are found by their bare name once they are imported.
-NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
+_EXAMPLE = "lit-pref synthesize --output my-pairs --task HumanEval --policy my-model"
 
 
 def synthesize(
@@ -257,4 +253,4 @@ def run_synthesize(arguments: list[str]) -> None:
 
         run_code_pairs(arguments, recipe)
     else:
-        run_function(synthesize, arguments, _DESCRIPTION, NAMED, recipe)
+        run_function(synthesize, arguments, _EXAMPLE, _DESCRIPTION, recipe)
