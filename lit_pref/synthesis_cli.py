@@ -44,6 +44,7 @@ from lit_pref.synthesis import (
 )
 from lit_pref.synthesis.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
+from lit_pref.tasks.references import Gradable, gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task
 
 RECIPES = ("execution_pairs", "code_pairs")
@@ -111,7 +112,8 @@ def synthesize(
     draw = SampleSettings(samples, sampling, seed)
     job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
-    job = replace(job, problems=tested.problems)
+    found = gradable(task, tested.problems)
+    job = replace(job, problems=found.problems)
     graded = kept_samples(output / "samples", job, f"{len(job.problems):,} {split} problems x {samples}")
     made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
     settings: dict[str, JsonValue] = {
@@ -124,8 +126,8 @@ def synthesize(
         "write_tests": write_tests,
         "min_kill_rate": min_kill_rate,
     }
-    _write(output, made, clean, tested, settings, opened.vocabulary)
-    get_console().print(_table(f"{task.name}, {split}", made, clean, tested))
+    _write(output, made, clean, tested, found, settings, opened.vocabulary)
+    get_console().print(_table(f"{task.name}, {split}", made, clean, tested, found))
     if not made.pairs:
         raise UserError(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
@@ -186,6 +188,7 @@ def _write(
     made: ExecutionPairs,
     clean: Decontaminated,
     tested: ProblemsWithTests,
+    found: Gradable,
     settings: dict[str, JsonValue],
     vocabulary: str | None,
 ) -> None:
@@ -202,6 +205,7 @@ def _write(
         "counts": made.counts,
         "decontaminated": clean.counts,
         "tests": tested.summary,
+        "left_out": {"failing_references": {**found.left_out}},
         "provenance": settings,
         "sandbox": level,
         "git_commit": git.commit,
@@ -211,13 +215,16 @@ def _write(
     write_json(file, summary)
 
 
-def _table(title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests) -> Table:
+def _table(
+    title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests, found: Gradable
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("count", justify="right")
     shared = {f"problems dropped, shared with {name}": f"{count:,}" for name, count in clean.counts.items()}
+    failing = {"problems left out, the reference fails": f"{len(found.left_out):,}"} if found.left_out else {}
     counted = {name: f"{count:,}" for name, count in made.counts.items()}
-    for row in {**shared, **tested.table, **counted}.items():
+    for row in {**shared, **tested.table, **failing, **counted}.items():
         table.add_row(*row)
     return table
 
