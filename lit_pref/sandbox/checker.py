@@ -1,8 +1,12 @@
-"""What runs in the checker's process: test code that calls into a program in another one, by plain values alone.
+"""What runs in the checker's process: test code that calls into a program in another one.
 
-The program never sees the tests; it is asked for results, argument by argument, as any caller would ask. Its answers
-are decoded to builtin values (`plain.py`), so equality is Python's own. Where it gives an object of another type the
-test holds a reference, which can be called, indexed, iterated and asked for attributes, and which equals itself alone.
+The program never sees the tests; it is asked for results, argument by argument, as any caller would ask (`peer.py`).
+Its answers are plain values, compared here by Python's own means, or mirrors of its objects (`mirrors.py`). It may
+ask back where it was given functions or objects of the test's (`lent.py`).
+
+Names that the test uses and defines nowhere are the program's, and those alone: none of Python's own, and none of the
+context, whatever the program tells. What it writes out of turn, or what is no answer, ends it as an error of its own;
+only test code that is broken before the program is asked anything is ours.
 How it ends is written as one line:
 
     N <proof>        the test code ran to its end; before it, for a reference, P <licence>
@@ -20,191 +24,167 @@ import ast
 import builtins
 import json
 import os
+import sys
 import types
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import plain
-else:  # a file beside this one: nothing inside the sandbox imports the package
+    from lit_pref.sandbox import lent, peer, plain
+else:  # files beside this one: nothing inside the sandbox imports the package
+    import lent
+    import peer
     import plain
 
 CHANNEL, TO_PROGRAM, FROM_PROGRAM = 3, 4, 5
-CHECK_NAME = "<check>"
-
-
-class ProgramEnd(BaseException):
-    """The program's process said or did something after which nothing more can be asked; args: kind, text."""
+CHECK_NAME, CONTEXT_NAME = "<check>", "<context>"
+_SILENT = (StopIteration, StopAsyncIteration, GeneratorExit)  # what asks for values takes them for the end of values
+_ENDING = ("__next__", "__anext__")
 
 
 class ProgramError(Exception):
-    """An exception of the program whose class is none of Python's own."""
+    """An error of the program that may not be raised as what it is."""
 
 
-class Reference:
-    """An object in the program's process."""
+class _Connection(peer.Peer):
+    """The checker's end.
 
-    def __init__(self, program: "Connection", name: int, kind: str) -> None:
-        object.__setattr__(self, "_place", (program, name, kind))
+    licence: what the reference needed; None where this program is the reference.
+    """
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        program, name, _ = self._place
-        return program.ask("call", name, list(arguments), named)
-
-    def __getattr__(self, attribute: str) -> Any:
-        program, name, _ = self._place
-        return program.ask("getattr", name, [attribute])
-
-    def __setattr__(self, attribute: str, value: Any) -> None:
-        program, name, _ = self._place
-        program.ask("setattr", name, [attribute, value])
-
-    def __getitem__(self, key: Any) -> Any:
-        program, name, _ = self._place
-        return program.ask("getitem", name, [key])
-
-    def __len__(self) -> int:
-        program, name, _ = self._place
-        return int(program.ask("len", name, []))
-
-    def __iter__(self) -> Iterator[Any]:
-        program, name, _ = self._place
-        iterator = program.ask("iter", name, [])
-        while True:
-            found = program.ask("next", iterator._place[1], [])
-            if not found:
-                return
-            yield found[0]
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(f"{self!r} is no truth value")
-
-    def __repr__(self) -> str:
-        return f"<the program's {self._place[2]}>"
-
-    __hash__ = object.__hash__
-
-
-class Connection:
-    """Questions to the program's process and its answers, a line of JSON each."""
-
-    def __init__(self) -> None:
-        self._unread = b""
-        self._objects: dict[int, Reference] = {}
+    def __init__(self, licence: list[str] | None) -> None:
+        super().__init__(FROM_PROGRAM, TO_PROGRAM, -1, lent.actions(lambda value: self.exchange.is_own(value)))
+        self._licence = licence
+        self.needed: set[str] = set()
+        self._module: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}
+        self._errors: deque[tuple[BaseException, str]] = deque(maxlen=64)
         self.last: Any = None
+        self.ending: peer.End | None = None
 
-    def begin(self, names: list[str]) -> dict[str, Any]:
-        """Wait until the source has run; those of the names that it defines. Raises ProgramEnd."""
-        self._answer()
-        return dict(self.ask("names", 0, names))
+    def begin(self, names: list[str], printed: bool, module: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the source has run; then those of the names that it defines stand in the module, and are kept."""
+        self.result()
+        self._module, self._given = module, dict.fromkeys(names, self)
+        self.ask("names", printed, *names)
+        return {name: value for name, value in self._given.items() if value is not self}
 
-    def ask(self, action: str, name: int, arguments: list[Any], named: dict[str, Any] | None = None) -> Any:
-        """The result. Raises what the program raised, as Python's own exception of that name where there is one."""
-        try:
-            parts = [plain.encode(part, self._refer) for part in ([arguments, named] if named else [arguments])]
-            line = plain.dumps([action, name, *parts])
-        except plain.TooLargeError as error:
-            raise ProgramEnd("H", f"the test passes {error}") from None
-        self._send(line)
-        self.last = self._answer()
+    def result(self, *asked: Any) -> Any:
+        self.last = super().result(*asked)
         return self.last
 
-    @staticmethod
-    def _refer(value: Any) -> int:
-        if type(value) is Reference:
-            return int(value._place[1])
-        raise ProgramEnd("H", f"the test passes an object of type {type(value).__name__}, which cannot leave it")
+    def hear(self, name: str, content: Any) -> None:
+        if name == "printed" and type(content) is str:
+            if sys.stdout is not sys.__stdout__:  # the test takes it
+                sys.stdout.write(content)
+        elif name == "name":
+            meant, value = content[0], self.exchange.decode(content[1])
+            if self._module.get(meant, self) is not self._given[meant]:
+                return  # the test uses the name for something of its own by now
+            self._module[meant] = self._given[meant] = value
+        else:
+            raise ValueError("no news that are known here")
 
-    def _find(self, name: int | str, kind: str) -> Reference:
-        if type(name) is not int or type(kind) is not str:
-            raise ValueError("no reference")
-        return self._objects.setdefault(name, Reference(self, name, kind))
+    def licensed(self, name: str, others: tuple[Any, ...]) -> bool:
+        place = []
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename in (CHECK_NAME, CONTEXT_NAME):
+                place.append(f"{frame.f_code.co_name}:{frame.f_lineno}+{frame.f_lasti}")
+            frame = frame.f_back
+        needed = " ".join([name, *(type(other).__name__ for other in others), *place])
+        if self._licence is None:
+            self.needed.add(needed)
+            return True
+        return needed in self._licence
 
-    def _send(self, line: bytes) -> None:
-        view = memoryview(line)
-        try:
-            while view:
-                view = view[os.write(TO_PROGRAM, view) :]
-        except BrokenPipeError:
-            raise ProgramEnd("D", "") from None
+    def describe(self, error: BaseException) -> str:
+        return type(error).__name__
 
-    def _answer(self) -> Any:
-        pieces = [self._unread]
-        size = len(self._unread)
-        while b"\n" not in pieces[-1]:
-            piece = os.read(FROM_PROGRAM, 1 << 16)
-            size += len(piece)
-            if not piece:
-                raise ProgramEnd("D", "")
-            if size > plain.MAX_BYTES:
-                raise ProgramEnd("L", "")
-            pieces.append(piece)
-        line, _, self._unread = b"".join(pieces).partition(b"\n")
-        try:
-            kind, *content = json.loads(line)
-            if kind == "value":
-                return plain.decode(content[0], self._find)
-            kind, *texts = [str(part) for part in (kind, *content)]
-        except (ValueError, RecursionError, IndexError, TypeError):
-            raise ProgramEnd("E", "it wrote what is no answer into its channel") from None
-        if kind == "raised" and len(texts) == 2:
-            raise _exception(*texts)
-        raise ProgramEnd(kind if kind in ("S", "E", "M", "L") else "E", " ".join(texts))
+    def foreign(self, error: BaseException, text: str, asked: tuple[Any, ...]) -> BaseException:
+        if self.exchange.is_own(error):  # the test's own, back from where it passed through the program
+            return error
+        silent = next((kind for kind in _SILENT if isinstance(error, kind)), None)
+        expected = asked[0] == "special" and asked[2] in _ENDING
+        if silent is not None and not expected and not self.licensed(silent.__name__, ()):
+            error = ProgramError(text)
+        self._errors.append((error, text))
+        return error.with_traceback(None)
 
+    def end(self, kind: str, text: str = "") -> BaseException:
+        kind = kind if kind in ("S", "E", "M", "L", "D") else "E"
+        text = f"the test passes {text}" if kind == "L" and text else text
+        self.ending = self.ending or peer.End(kind, text)
+        self.over = True
+        return self.ending
 
-def _exception(name: str, text: str) -> Exception:
-    """Python's exception of that name, marked as the program's."""
-    kind = getattr(builtins, name, None)
-    message = text.removeprefix(name).removeprefix(": ")
-    ours = isinstance(kind, type) and issubclass(kind, Exception) and kind is not StopIteration
-    try:
-        error: Exception = (kind if ours else ProgramError)(message)  # type: ignore[misc]
-    except TypeError:  # UnicodeDecodeError and the like want more than a message
-        error = ProgramError(message)
-    error.of_program = text  # type: ignore[attr-defined]
-    return error
+    def text_of(self, error: BaseException) -> str | None:
+        """How the program described an error of its own."""
+        return next((text for each, text in self._errors if each is error), None)
 
 
 def run_check(content: list[str], proof: bytes) -> None:
     """Run the test code against the program at the other end and write how it ended."""
-    code, context, _licence, *entry_points = content
     plain.allow_long_integers()
-    program = Connection()
+    code, context, licence, _, *entry_points = content
     try:
         module = types.ModuleType("__main__")
-        exec(compile(context, "<context>", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(context, CONTEXT_NAME, "exec", dont_inherit=True), module.__dict__)
         compiled = compile(code, CHECK_NAME, "exec", dont_inherit=True)
-        wanted = [*entry_points, *sorted(_names(compiled) - set(module.__dict__) - set(entry_points))]
+        names = [each for each in sorted(_names(compiled) - set(module.__dict__)) if not each.startswith("__")]
+        wanted = list(dict.fromkeys([*entry_points, *names]))
+        for name in entry_points:
+            module.__dict__.pop(name, None)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the program's
         _write("H", f"{type(error).__name__}: {error}")
         return
+    program = _Connection(json.loads(licence))
     try:
-        module.__dict__.update(program.begin(wanted))
-        for name in entry_points:
-            if name not in module.__dict__ or not isinstance(module.__dict__[name], Reference):
-                raise ProgramEnd("E", f"NameError: name {name!r} is not defined")
-        exec(compiled, module.__dict__)
-    except ProgramEnd as end:
-        _write(end.args[0], end.args[1], _test_of(end, code)[0])
+        _run(program, compiled, module.__dict__, wanted, entry_points, "stdout" in code)
     except BaseException as error:  # noqa: BLE001 - SystemExit of a test is no passing either
-        _write_failure(error, code, program.last)
+        program.over = True
+        _write_failure(error, code, program)
     else:
+        if program.ending is not None:  # the test took it for an error that it expects
+            _write(program.ending.args[0], program.ending.args[1], -1)
+            return
+        if program.needed:
+            _write("P", json.dumps(sorted(program.needed)))
         os.write(CHANNEL, proof)
 
 
-def _write_failure(error: BaseException, code: str, last: Any) -> None:
+def _run(
+    program: _Connection,
+    compiled: types.CodeType,
+    module: dict[str, Any],
+    wanted: list[str],
+    entry_points: list[str],
+    printed: bool,
+) -> None:
+    given = program.begin(wanted, printed, module)
+    for name in entry_points:
+        if name not in given:
+            raise program.end("E", f"NameError: name {name!r} is not defined")
+    if entry_points and not callable(given[entry_points[0]]):
+        raise program.end("E", f"TypeError: {type(given[entry_points[0]]).__name__!r} object is not callable")
+    exec(compiled, module)
+
+
+def _write_failure(error: BaseException, code: str, program: _Connection) -> None:
+    """Nothing of the program's is asked any more; whatever its values do to being shown, a line is written."""
     index, failed = _test_of(error, code)
-    text = getattr(error, "of_program", None)
-    if text is not None:
+    text = program.text_of(error)
+    if isinstance(error, peer.End):
+        _write(error.args[0], error.args[1], index)
+    elif text is not None:
         _write("E", text, index)
-    elif isinstance(error, AssertionError) and failed is not None:
-        _write("A", f"{ast.unparse(failed.test)[:120]}; the last result was {_short(last)}", index)
     elif isinstance(error, AssertionError):
-        _write("A", f"{error}; the last result was {_short(last)}", index)
+        what = ast.unparse(failed.test)[:120] if failed is not None else _text(error)
+        _write("A", f"{what}; the last result was {_short(program.last)}", index)
     elif isinstance(error, NameError):  # all names that a test may miss are asked of the program
-        _write("E", f"{type(error).__name__}: {error}", index)
+        _write("E", f"{type(error).__name__}: {_text(error)}", index)
     else:
-        _write("X", f"{type(error).__name__}: {error}; the last result was {_short(last)}", index)
+        _write("X", f"{type(error).__name__}: {_text(error)}; the last result was {_short(program.last)}", index)
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -227,12 +207,23 @@ def _test_of(error: BaseException, code: str) -> tuple[int, ast.Assert | None]:
     return found
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a value in it that cannot be shown
+        return "<no text>"
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - too deep, too large
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _write(kind: str, text: str, index: int | None = None) -> None:
-    number = "" if index is None or kind in ("S", "H") else f"{index} "
-    line = f"{kind} {number}{' '.join(text.split())[:400]}\n"
+    number = "" if index is None or kind in ("S", "H", "P") else f"{index} "
+    limit = None if kind == "P" else 400
+    line = f"{kind} {number}{' '.join(text.split())[:limit]}\n"
     os.write(CHANNEL, line.encode("ascii", "backslashreplace"))

@@ -22,6 +22,7 @@ from lit_pref.sandbox.wire import (
     REQUEST_HEADER,
     STARVED,
     TIMEOUT,
+    VALUE_LIBRARIES,
     pack,
 )
 from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
@@ -38,7 +39,8 @@ def encode_requests(program: Program) -> list[bytes]:
         if simple is not None:
             return [_request(EQUALITIES, [source, *(each.call for each in simple)])]
         licence = json.dumps(check.licence)
-        return [_request(CHECK, [source], [check.code, check.context, licence, *check.entry_points])]
+        libraries = "\n".join(f"import {name}" for name in VALUE_LIBRARIES if name in source)
+        return [_request(CHECK, [source], [check.code, check.context, licence, libraries, *check.entry_points])]
     inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
     if inputs:
         return [_request(OUTPUT, [source, text]) for text in inputs]

@@ -8,12 +8,13 @@ CASES, EQUALITIES, OUTPUT, CHECK = range(4)  # kinds of request, each texts in t
 #   CASES       source, call, ...                  -
 #   EQUALITIES  the same; texts are `literal.loose`
 #   OUTPUT      source, standard input             -
-#   CHECK       source                             code, context, licence, entry point, ...
+#   CHECK       source                             code, context, licence, imports, entry point, ...
 REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part
 REPLY_HEADER = struct.Struct("<IIBiB")  # payload and output bytes, a reason below, wait status, 1 if the end is proven
 # Reasons. STARVED: the machine was too busy to run it; FAILED: it could not be started, why is told as its output.
 ENDED, TIMEOUT, OVERFLOW, REFUSED, READY, STARVED, FAILED = range(7)
 STARVED_TIMES = 30  # the time limit, in wall time: the machine is that busy, or its accounting fails
+VALUE_LIBRARIES = ("datetime", "decimal", "fractions", "uuid")  # whose values cross whole between the two processes
 
 
 def pack(texts: Sequence[str]) -> bytes:

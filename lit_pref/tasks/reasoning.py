@@ -39,7 +39,6 @@ class ReasoningTask(Task, PairTask):
     """
 
     name = "reasoning"
-    references_pass = True
 
     def __init__(self, mistakes: Sequence[Mistake] = MISTAKES) -> None:
         unknown = sorted(set(mistakes) - set(MISTAKES))

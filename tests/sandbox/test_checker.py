@@ -29,7 +29,7 @@ def asked(sandbox, source, code, context="", entry_points=("f",)) -> Verdict:
         ),
         (
             "def f(x): raise ValueError('no')",
-            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no (line 1)'",
+            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'",
         ),
         (
             "class Own(KeyError): pass\ndef f(x): raise Own",
@@ -63,7 +63,7 @@ WRONG = [
     ("def f(x): raise AssertionError", Outcome.ERROR, 0, "test 0: AssertionError (line 1)"),
     ("def f(x): raise SystemExit(0)", Outcome.ERROR, 0, "test 0: SystemExit: 0 (line 1)"),
     ("def g(x): return x", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
-    ("f = 3", Outcome.ERROR, None, "NameError: name 'f' is not defined"),
+    ("f = 3", Outcome.ERROR, None, "TypeError: 'int' object is not callable"),
     ("1 / 0", Outcome.ERROR, None, "ZeroDivisionError: division by zero (line 1)"),
     ("def f(:", Outcome.SYNTAX_ERROR, None, "SyntaxError"),
     ("def f(x):\n    while True: pass", Outcome.TIMEOUT, None, "time limit"),
@@ -100,7 +100,7 @@ def test_equalities_give_the_outcomes_that_a_checker_gives(any_sandbox, source, 
     ("code", "outcome", "detail"),
     [
         ("assert f(", Outcome.HARNESS_ERROR, "SyntaxError"),
-        ("assert f(lambda: 1)", Outcome.HARNESS_ERROR, "an object of type function"),
+        ("assert f('a' * 2_000_000)", Outcome.OUTPUT_LIMIT, "the test passes a value longer than the limit"),
         ("assert f(1) < 'a'", Outcome.FAILED, "TypeError"),  # what a result of another type does to a test
         ("import sys\nsys.exit(0)", Outcome.FAILED, "SystemExit"),
         ("assert f(1) == missing", Outcome.ERROR, "NameError: name 'missing' is not defined"),
@@ -118,11 +118,6 @@ def test_the_context_is_trusted_and_the_programs_own_helper_is_not_asked(any_san
     assert asked(any_sandbox, "def f(x): return x", "assert f(5) == helper(5)", context).passed
     broken = asked(any_sandbox, DOUBLE, "one = 1\nassert f(one) == 2", "1 / 0")
     assert broken.outcome is Outcome.HARNESS_ERROR and "ZeroDivisionError" in broken.detail
-
-
-def test_arguments_are_copies(any_sandbox):
-    source = "def f(x):\n    x.append(1)\n    return x"
-    assert asked(any_sandbox, source, "x = []\nassert f(x) == [1]\nassert x == []").passed
 
 
 def test_tests_of_one_program_are_not_in_the_memory_of_the_next(any_sandbox):

@@ -47,7 +47,7 @@ def test_the_program_s_part_of_a_request_holds_no_test():
     part = request[REQUEST_HEADER.size :]
     assert kind == CHECK and len(part) == size + check_size
     assert unpack(part[:size]) == ["x"]
-    assert unpack(part[size:]) == [code, "import math", "[]", "f"]
+    assert unpack(part[size:]) == [code, "import math", "[]", "", "f"]
 
 
 @pytest.mark.parametrize(
