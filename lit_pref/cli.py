@@ -5,7 +5,7 @@ Only the standard library is imported before a subcommand runs, so that help is 
 
 import sys
 from collections.abc import Sequence
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 
 HELP = """\
 lit-pref: preference learning, from raw material to an aligned policy.
@@ -56,6 +56,8 @@ options
   --help       print this
 """
 
+# A disk that is full or may not be written, a path that cannot be: wherever a library met them.
+_OF_DISK = (ENOSPC, EDQUOT, EACCES, EPERM, EROFS, EEXIST, EISDIR, ENOTDIR, ENAMETOOLONG, ELOOP)
 _TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 _COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export", "tokenizer")
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug or not _is_for_user(error):
             raise
-        _exit_with(str(error))
+        _exit_with(_of_disk(error) if isinstance(error, OSError) else str(error))
 
 
 def _run(command: str, arguments: list[str]) -> None:
@@ -113,9 +115,13 @@ def _run(command: str, arguments: list[str]) -> None:
 def _is_for_user(error: Exception) -> bool:
     from lit_pref.errors import SandboxUnavailableError, UserError
 
-    if isinstance(error, OSError):  # a disk that is full or may not be written, wherever a library met it
-        return error.errno in (ENOSPC, EDQUOT, EACCES, EPERM, EROFS)
+    if isinstance(error, OSError):
+        return error.errno in _OF_DISK
     return isinstance(error, UserError | SandboxUnavailableError)
+
+
+def _of_disk(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def _unknown_command(command: str) -> str:

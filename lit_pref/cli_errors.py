@@ -1,88 +1,358 @@
-"""Mistakes in a configuration, said in a line or two: the field, what stood there, what was expected, what was meant.
+"""Mistakes in a configuration, said in a line or two: the field, what was expected, what stood there, what was meant.
 
-jsonargparse reports every branch of a type that did not fit, nested; here the branch that the user meant is kept.
+jsonargparse asks a parser of its own for the arguments of each class, and reports every branch of a type that did not
+fit, nested. Here the innermost parser, which knows the field and its type, says what is wrong; the parsers around it
+put their field's name before that and drop the rest.
 """
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from types import ModuleType
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
 
-_NOISE = re.compile(
-    r"Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value|Expected a path but|"
-    r"Not a valid subclass|Subclass types expect|a class path \(str\)|a dict with|a dict without|^\s*$"
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from lit_pref.errors import UserError
+
+_INNER = re.compile("\x02(.*?)\x1f(.*?)\x03")  # what the parser of a class has said of a field
+_FIELD = re.compile(r'Parser key "([\w.\-]+)"')
+_OPTION = re.compile(r"(?:[Oo]ption|Key|Group key) '([\w.\-+]+)' is not|does not accept option '([\w.\-+]+)'")
+_GIVEN = (
+    re.compile(r"^ *Given value: (.*)", re.MULTILINE),
+    re.compile(r"Got value: (.*)"),
+    re.compile(r"Expected a path but (.*) either not accessible"),
+    re.compile(r"Unable to load config ['\"](.*)['\"]"),
+    re.compile(r"(?:import path string: |Import path |given class_path ')([\w.]+)"),
 )
-_KEY = re.compile(r'Parser key "([\w.\-]+)":')
-_TYPE = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>")
-_BRANCH = re.compile(rf"Expected an? {_TYPE.pattern}")
-_LITERAL = re.compile(r"\ban? typing\.Literal\[([^\]]*)\]")
-_OPTION = re.compile(
-    r"unrecognized arguments: --([\w.\-]+)|(?:Option|Key|Group key) '([\w.\-]+)' is not (?:accepted|expected)|"
-    r"does not accept option '([\w.\-]+)'"
-)
-_GIVEN = re.compile(r"Given value: (.*)")
+_NESTED = re.compile(r"NestedArg\(key='([\w.+]+)', val=(.*)\)")
+_CLASS_PATH = re.compile(r"class_path['\"]?[=:] ?['\"]([^'\"]+)")
+_OF_UNION = ("Does not validate against any", "Problem with given class_path")
+_BRANCHES = re.compile(r"^ *- (?!Expected an?|Does not validate|Problem with|Not a valid)(.*)", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
+_CALLABLES = (Callable, types.FunctionType)
+_PLAIN = (int, float, str, bool, bytes, dict, list, tuple, set, object, types.NoneType, Path)
+# Keys of a configuration that tell whose it is.
+_WHOSE = {
+    **dict.fromkeys(("model", "data", "trainer", "seed_everything"), "fit"),
+    **dict.fromkeys(("k", "samples_file", "calibration_bins", "evaluations"), "evaluate"),
+    **dict.fromkeys(("strategy", "construction", "describer", "snippets", "strong", "weak"), "synthesize"),
+    **dict.fromkeys(("task", "recipe", "sampling", "problems"), "evaluate or lit-pref synthesize"),
+}
 
 
-_OF_TRAINING = ("model", "data", "trainer", "seed_everything", "runs_folder", "run_name", "project", "ckpt_path")
+class PlainParser(ArgumentParser):
+    """Says a mistake in one paragraph and raises it as a UserError.
 
-
-def readable(message: str, modules: Iterable[ModuleType], options: Sequence[str] = _OF_TRAINING) -> str:
-    """A parser's or constructor's message without its repetitions.
-
-    modules: whose public classes and their parameters are what a misspelt name may have meant.
-    options: of the command itself.
+    example: a whole command, shown where something is missing.
     """
-    classes = [getattr(module, name) for module in modules for name in module.__all__]
-    classes = [item for item in classes if inspect.isclass(item) and not inspect.isabstract(item)]
-    fields: list[str] = []
-    found: list[str] = []
-    kinds: list[str] = []
-    for line in message.splitlines():
-        fields += _KEY.findall(line)
-        text = _KEY.sub("", line).strip().removeprefix("- ").strip()
-        if _NOISE.search(text):
-            continue
-        if branch := _BRANCH.fullmatch(text):
-            kinds.append(branch[1])
-        else:
-            found.append(_said(text, classes, options))
-    given = _GIVEN.search(message)
-    # None of a union's plain types; that it names no class either is news only where it looks like one.
-    if kinds and given and not (found and given[1][0].isupper()):
-        found = [f"expected {' or '.join(dict.fromkeys(kinds))}, got {given[1]}"]
-    if not found:
-        return message
-    text = "; ".join(dict.fromkeys(found))  # branches of one union repeat each other's complaint
-    return ".".join(fields) + ("." if re.match(r"[\w.]+: ", text) else ": ") + text if fields else text
+
+    example = ""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        field, said = _understood(self, str(message))
+        if getattr(self, "_inner_parser", False):
+            raise UserError(f"\x02{field}\x1f{said}\x03")
+        raise UserError(f"{field}: {said}" if field else said)
+
+    def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Namespace:  # type: ignore[override]
+        if not getattr(self, "_inner_parser", False):
+            for name, value in options(sys.argv[1:] if args is None else args):
+                if name in ("--config", "-c"):
+                    _check_config(value)
+        parsed: Namespace = super().parse_args(args, *more, **settings)
+        return parsed
+
+    def parse_path(self, cfg_path: Any, *more: Any, **settings: Any) -> Namespace:
+        try:
+            parsed: Namespace = super().parse_path(cfg_path, *more, **settings)
+        except UserError as error:
+            raise UserError(f"{cfg_path}: {error}") from error
+        return parsed
 
 
-def _said(text: str, classes: list[type], options: Sequence[str]) -> str:
-    text = _LITERAL.sub(r"one of \1", text.replace('in "<unicode string>", ', "at "))
-    if match := re.search(r"Expected a dot import path string: (\S+)", text):
-        return f"there is no class {match[1]!r}{_meant(match[1], sorted(item.__name__ for item in classes))}"
-    if match := re.search(r"expects a function or a callable class: (.+)\. Got value: ", text):
-        return match[1]
-    if match := re.search(r"Expected an instantiatable class, but (?:[\w.]+\.)?(\w+) is abstract", text):
-        return f"name the {match[1]} before its arguments"
-    if match := _OPTION.search(text):
-        option = match[match.lastindex or 0]
-        return f"there is no option {option!r}{_meant_option(option, classes, options)}"
-    if match := re.search(r"Unexpected config: (.*)", text):
-        return f"expected keys and values such as seed_everything: 1, got {match[1]}"
-    if match := re.search(r"Expected (?:an? )?(.+?)\. Got value: (.*)", text):
-        return f"expected {_TYPE.sub(lambda kind: kind[1], match[1])}, got {match[2]}"
-    return _TYPE.sub(lambda kind: kind[1], text)
+def options(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Options with their values, given as `--option value` or `--option=value`."""
+    following = [*arguments[1:], ""][: len(arguments)]
+    return [
+        (argument.partition("=")[0], argument.partition("=")[2] if "=" in argument else after)
+        for argument, after in zip(arguments, following, strict=True)
+        if argument.startswith("-")
+    ]
 
 
-def _meant(name: str, candidates: list[str]) -> str:
+BY_CONSTRUCTORS = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, ImportError, RuntimeError)
+"""What a class, ours or another library's, raises on arguments of a wrong kind or size."""
+
+
+def of_constructor(error: Exception) -> UserError:
+    """What a class of the configuration said of its arguments, with the class's name before it."""
+    cause: BaseException = error
+    while str(cause).startswith(_OF_UNION) and cause.__cause__:
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return cause
+    said, made = str(cause), ""
+    if branches := [each for each in _BRANCHES.findall(str(error)) if each not in said]:
+        said = branches[0]  # a later branch of the union than the one that is named as the cause
+    elif cause.__traceback__:
+        frames = inspect.getinnerframes(cause.__traceback__)
+        owners = [f.frame.f_locals["self"] for f in frames if f.function in ("__init__", "__post_init__")]
+        made = f"{type(owners[-1]).__name__}: " if owners else ""
+        if isinstance(cause, TypeError | AttributeError | ArithmeticError | LookupError):  # in Python's words
+            made += "cannot be made of these arguments: "
+    return UserError(made + re.sub(r"\s+", " ", said).strip())
+
+
+# --- configuration files ----------------------------------------------------------------------------------------------
+
+
+def _check_config(name: str) -> None:
+    """Raise UserError unless a configuration file can be read and holds keys and values."""
+    file = Path(name)
+    if not name or name.startswith("-"):
+        raise UserError("--config: expected a YAML file, as --config configs/dpo.yaml, got nothing")
+    if not file.exists() and re.search(r"[:{\n]", name):
+        return  # YAML itself
+    if not file.is_file():
+        raise UserError(f"--config: {name} {'is a folder, no YAML file' if file.is_dir() else _missing(file)}")
+    try:
+        content = yaml.safe_load(file.read_bytes().decode("utf-8"))
+        repr(content)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: expected YAML in UTF-8, got other bytes: {error.reason} at {error.start}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{name}: {place}no valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{name}: no valid YAML: {_one_line(str(error))}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        got = "nothing" if content is None else repr(content)[:80]
+        raise UserError(f"{name}: expected keys and values such as seed_everything: 1, got {got}")
+    if "..." in repr(content) and _holds_itself(content):
+        raise UserError(f"{name}: expected values, got an alias that stands for itself")
+
+
+def _missing(file: Path) -> str:
+    folder = file.parent
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    near = get_close_matches(file.name, names, n=1)
+    return f"does not exist; did you mean {folder / near[0]}?" if near else "does not exist"
+
+
+def _holds_itself(value: Any, above: tuple[int, ...] = ()) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return id(value) in above or any(_holds_itself(each, (*above, id(value))) for each in inner)
+
+
+# --- what a parser says -----------------------------------------------------------------------------------------------
+
+
+class _Mistake(NamedTuple):
+    field: str
+    said: str
+
+
+def _understood(parser: ArgumentParser, message: str) -> _Mistake:
+    found = _FIELD.search(message)
+    field = found[1].removeprefix(f"{_subcommand(parser)}.") if found else ""
+    if inner := _INNER.findall(message):
+        name, said = max(inner, key=lambda mistake: len(mistake[0]))  # the branch of a union that fits longest
+        return _Mistake(".".join(filter(None, (field, name))), said)
+    if missing := re.search(r"the following arguments are required: (.*)", message):
+        return _Mistake("", _what_is_missing(parser, missing[1].split(", ")))
+    if unknown := _OPTION.search(message):
+        return _Mistake(field, _unknown_option(parser, unknown[1] or unknown[2]))
+    if unknown := re.search(r"unrecognized arguments: (\S*)", message):
+        if unknown[1].startswith("--"):
+            return _Mistake("", _unknown_option(parser, unknown[1][2:].partition("=")[0]))
+        return _Mistake("", f"{unknown[1]!r} belongs to no option: expected --option value")
+    if named := re.match(r"(?:argument )?(?:-\w/)?--([\w.\-]+): (.*)", message):
+        if wrong := re.search("import path string: (.*)", named[2]):  # after --model.help
+            bases = list(_bases(_types(parser).get(named[1].removesuffix(".help"))))
+            return _Mistake(named[1], _wrong_class(bases, None, wrong[1], "") or named[2])
+        return _Mistake(named[1], named[2].replace("expected one argument", "expected a value, got nothing"))
+    if field:
+        return _wrong_value(parser, field, message)
+    return _Mistake("", _one_line(message))
+
+
+def _subcommand(parser: ArgumentParser) -> str:
+    return str(parser.prog).split()[-1] if len(str(parser.prog).split()) > 1 else ""
+
+
+def _types(parser: ArgumentParser) -> dict[str, Any]:
+    """The options of a command or class, and their types."""
+    kept = {action.dest: getattr(action, "_typehint", action.type) for action in parser._actions}
+    for action in parser._actions:
+        for command in getattr(action, "_name_parser_map", {}).values():
+            kept |= _types(command)
+    return {name: kind for name, kind in kept.items() if not name.startswith("_") and not name.endswith("help")}
+
+
+def _what_is_missing(parser: ArgumentParser, names: Sequence[str]) -> str:
+    names = [name.rpartition(".")[2] for name in names]
+    if getattr(parser, "_inner_parser", False):
+        hint = _types(parser).get(names[0])
+        return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing: expected {_expected(hint)}"
+    given = " and ".join(f"--{name}" for name in names)
+    example = f", as in: {parser.example}" if isinstance(parser, PlainParser) and parser.example else ""
+    return f"{given} {'are' if len(names) > 1 else 'is'} missing{example}"
+
+
+def _unknown_option(parser: ArgumentParser, name: str) -> str:
+    known, inner = _types(parser), getattr(parser, "_inner_parser", False)
+    first, last = name.partition(".")[0], name.rpartition(".")[2]
+    firsts = {each.partition(".")[0] for each in known}
+    if not inner and first not in firsts and first in _WHOSE:
+        return f"there is no option {first!r} here: it is one of lit-pref {_WHOSE[first]}"
+    candidates = [*known, *(["class_path", "init_args"] if inner else [])]
     near = get_close_matches(name, candidates, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(candidates)}"
+    if not near and "." in name:
+        near = get_close_matches(first, firsts - {first}, n=1)
+    if not near:
+        lasts = {each.rpartition(".")[2]: each for each in [*_of_classes(known), *candidates]}
+        near = [lasts[each] for each in get_close_matches(last, lasts, n=1)]
+    return f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see --help")
 
 
-def _meant_option(name: str, classes: list[type], options: Sequence[str]) -> str:
-    arguments = sorted({parameter for item in classes for parameter in inspect.signature(item).parameters})
-    first, *_, last = name.split(".") if "." in name else (name, name)
-    near = get_close_matches(first, options, n=1) if first not in options else []
-    near = near or get_close_matches(last, [*options, *arguments], n=1)
-    return f"; did you mean {near[0]!r}?" if near else "; see --help"
+def _of_classes(known: dict[str, Any]) -> list[str]:
+    """The arguments of the kit's classes that options take, as `model.policy`."""
+    return [
+        f"{option}.{argument}"
+        for option, hint in known.items()
+        for each in _own(list(_bases(hint)))
+        for argument in inspect.signature(each).parameters
+    ]
+
+
+def _wrong_value(parser: ArgumentParser, field: str, message: str) -> _Mistake:
+    given = next((found[-1] for found in (pattern.findall(message) for pattern in _GIVEN) if found), "")
+    hint = _types(parser).get(field)
+    bases = list(_bases(hint))
+    if bases and "is abstract" in message:
+        base = " or ".join(each.__name__ for each in bases)
+        return _Mistake(field, f"name the {base} before its arguments: {_listed(bases)}")
+    if nested := _NESTED.fullmatch(given):
+        field, given = f"{field}.{nested[1].removesuffix('.class_path')}", nested[2]
+    given = given.strip().strip("'\"")
+    named = re.findall(r"import path string: ([\w.]+)", message) or _CLASS_PATH.findall(given) or [given]
+    if bases and (said := _wrong_class(bases, hint, named[-1], message)):
+        return _Mistake(field, said)
+    expected = _expected(hint)
+    if hint is None:
+        own = [name.removeprefix(f"{field}.") for name in _types(parser) if name.startswith(f"{field}.")]
+        expected = (
+            f"keys and values ({', '.join(own[:6])}{', ...' if len(own) > 6 else ''})" if own else "another value"
+        )
+    return _Mistake(field, f"expected {expected}, got {_shown(given)}")
+
+
+def _shown(given: str) -> str:
+    return {"": "nothing", "None": "null"}.get(given, given if len(given) < 200 else given[:200] + " ...")
+
+
+def _one_line(message: str) -> str:
+    return "; ".join(line.strip().removeprefix("- ") for line in message.splitlines() if line.strip())
+
+
+# --- types and classes ------------------------------------------------------------------------------------------------
+
+
+def _expected(hint: Any) -> str:
+    """A type in words: `int or null`, `one of 'a', 'b'`, `Task or null (CodeTask, HumanEval, ...)`."""
+    bases = list(_bases(hint))
+    return f"{_words(hint)} ({_listed(bases)})" if bases else _words(hint)
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, arguments)))
+    if origin in _CALLABLES:
+        return _words(arguments[-1])
+    if hint in (None, types.NoneType):
+        return "null"
+    if origin in (list, tuple):
+        return f"{origin.__name__} of {', '.join(dict.fromkeys(map(_words, arguments)))}"
+    if isinstance(hint, TypeVar) or hint in (Any, object):
+        return "another value"
+    return "keys and values" if dict in (origin, hint) else str(getattr(hint, "__name__", hint))
+
+
+def _bases(hint: Any) -> Iterator[type]:
+    """The classes of which a field takes instances, or what makes them."""
+    arguments = get_args(hint)
+    if inspect.isclass(hint) and not arguments:
+        if hint not in _PLAIN and hint.__module__ not in ("builtins", "torch", "datetime", "collections.abc"):
+            yield hint
+    elif get_origin(hint) is not Literal:
+        for each in arguments[-1:] if get_origin(hint) in _CALLABLES else arguments:
+            yield from _bases(each)
+
+
+def _concrete(bases: Sequence[type]) -> dict[str, type]:
+    """All that are imported of these kinds and can be made, by name."""
+    found: dict[str, type] = {}
+    waiting, seen = list(bases), set()
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        waiting += each.__subclasses__()
+        public = not each.__name__.startswith("_") and "<locals>" not in each.__qualname__
+        if public and not inspect.isabstract(each):
+            found[each.__name__] = each
+    return found
+
+
+def _own(bases: Sequence[type]) -> list[type]:
+    """What to offer: the kit's own classes, else all."""
+    found = _concrete(bases)
+    own = {name: each for name, each in found.items() if each.__module__.startswith("lit_pref.")}
+    return [each for _, each in sorted((own or found).items())]
+
+
+def _listed(bases: Sequence[type]) -> str:
+    return _few([each.__name__ for each in _own(bases)], 12)
+
+
+def _few(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _wrong_class(bases: Sequence[type], hint: Any, given: str, message: str) -> str | None:
+    """What is wrong with the name of a class; None where the name is right, or something else was given."""
+    stem = given.rpartition(".")[2]
+    if several := re.search(r"Give the full class path to avoid ambiguity: (.*?)\.$", message, re.MULTILINE):
+        return f"{stem!r} names several classes: expected one of {several[1]}"
+    scalars = any(each in _PLAIN[:4] or get_origin(each) is Literal for each in get_args(hint))
+    if not _NAME.fullmatch(given) or given == "None" or (scalars and not (given[0].isupper() or "." in given)):
+        return None
+    known = _concrete(bases)
+    if _exists(given):
+        if stem not in known:
+            return f"{stem} is no {bases[0].__name__}: expected {_listed(bases)}"
+        return f"expected arguments of {stem} as keys and values" if "given class_path" in message else None
+    if given in known:
+        return None
+    near = get_close_matches(stem, known, n=1)
+    return f"there is no class {given!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {_listed(bases)}")
+
+
+def _exists(name: str) -> bool:
+    """Whether something is called so, in an imported module or, without one, among the kit's public names."""
+    module, _, stem = name.rpartition(".")
+    if module:
+        return hasattr(sys.modules.get(module), stem)
+    return any(
+        stem in getattr(each, "__all__", ()) for path, each in list(sys.modules.items()) if path.startswith("lit_pref.")
+    )

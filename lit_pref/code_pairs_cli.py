@@ -14,8 +14,6 @@ from typing import Literal
 from rich import box, get_console
 from rich.table import Table
 
-import lit_pref.generation
-import lit_pref.synthesis
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.data.shards import JsonValue, read_manifest, write_json
 from lit_pref.errors import UserError
@@ -39,7 +37,7 @@ _DESCRIPTION = (
     "the descriptions, and make pairs of what they wrote. The same command goes on where it was interrupted. The "
     "arguments of a class: --construction.help ClippedDescription."
 )
-NAMED = (lit_pref.generation, lit_pref.synthesis)
+_EXAMPLE = "lit-pref synthesize --recipe code_pairs --output my-pairs --source my-code"
 _STANDARD_LIBRARY = "the standard library"
 
 
@@ -209,4 +207,4 @@ def _without_none(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def run_code_pairs(arguments: list[str], recipe: Recipe) -> None:
-    run_function(code_pairs, arguments, _DESCRIPTION, NAMED, recipe)
+    run_function(code_pairs, arguments, _EXAMPLE, _DESCRIPTION, recipe)

@@ -16,16 +16,14 @@ from pathlib import Path
 import torch
 from rich import get_console
 
-import lit_pref.generation
-import lit_pref.sandbox
-import lit_pref.tasks
+import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.checkpoints import checkpoint_model
 from lit_pref.data.encoding import tokenizer_identity
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import HarnessError, check_harness, grade, held_out_problems
+from lit_pref.evaluation.grading import HarnessError, grade, held_out_problems
 from lit_pref.evaluation.results import Results, evaluation_results
 from lit_pref.evaluation.sample_files import Samples, read_samples, write_samples
 from lit_pref.function_cli import Recipe, chosen_recipe, run_function
@@ -34,6 +32,7 @@ from lit_pref.model_cli import read_option
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.progress import progress_bar
 from lit_pref.sandbox import level_in_force
+from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
 
 RECIPES = ("pass_at_k", "reward")
@@ -42,8 +41,7 @@ _DESCRIPTION = (
     "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
     "a file of samples on a task, with 95% intervals over problems. The arguments of a class: --task.help HumanEval."
 )
-# Classes are found by their bare name once they are imported.
-NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
+_EXAMPLE = "lit-pref evaluate --task HumanEval --policy my-model"
 
 
 def evaluate(
@@ -91,17 +89,26 @@ def evaluate(
         chosen = held_out_problems(task, split, problems, seed)
     start = time.monotonic()
     if samples_file is not None:
-        drawn, origin = read_samples(samples_file, chosen), _of_file(samples_file)
+        given, origin = read_samples(samples_file, chosen), _of_file(samples_file)
+        _check_samples(given, chosen, ks)
+        found = gradable(task, chosen)
+        drawn = given.kept(chosen, found.problems)
     else:
         _check_settings(ks, samples, sampling, batch_size)
+        found = gradable(task, chosen)
         generator, origin = _opened(policy, checkpoint, generator, batch_size)
-        drawn = _draw(generator, task, chosen, samples, sampling, seed)
+        drawn = _draw(generator, task, found.problems, samples, sampling, seed)
         origin["sampling"] = asdict(sampling)
-    _check_samples(drawn, chosen, ks)
     sampled = time.monotonic()
-    verdicts = _graded(task, chosen, drawn, folder / "samples.jsonl")
+    verdicts = _graded(task, found.problems, drawn, folder / "samples.jsonl")
     seconds = {"sampling": sampled - start, "grading": time.monotonic() - sampled}
-    _report(evaluation_results(drawn, verdicts, ks), seconds, task, split, {**origin, "seed": seed}, folder)
+    try:
+        results = evaluation_results(found.problems, drawn, verdicts, ks, found.left_out)
+    except HarnessError as error:
+        raise UserError(
+            f"{error}; no figure is given, since it would blame the model. Verdicts: {folder / 'samples.jsonl'}"
+        ) from error
+    _report(results, seconds, task, split, {**origin, "seed": seed}, folder)
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -144,17 +151,13 @@ def _draw(
 
 
 def _graded(task: Task, problems: Sequence[Problem], drawn: Samples, path: Path) -> list[list[Verdict]]:
-    """Verdicts, which stand beside the samples at `path` then; Raises UserError where the harness failed."""
+    """Verdicts, which stand beside the samples at `path` then."""
     write_samples(path, problems, drawn)
     again = f"with --samples_file {path} in place of who samples"
     texts = [[completion.text for completion in several] for several in drawn.completions]
     with progress_bar(f"Grading {task.name}", sum(map(len, texts))) as advance, _interrupted(again):
         verdicts = grade(task, problems, texts, advance)
     write_samples(path, problems, drawn, verdicts)
-    try:
-        check_harness(verdicts)
-    except HarnessError as error:
-        raise UserError(f"{error}; no figure is given, since it would blame the model. Verdicts: {path}") from error
     return verdicts
 
 
@@ -238,4 +241,4 @@ def run_evaluate(arguments: list[str]) -> None:
 
         run_reward(arguments, recipe)
     else:
-        run_function(evaluate, arguments, _DESCRIPTION, NAMED, recipe)
+        run_function(evaluate, arguments, _EXAMPLE, _DESCRIPTION, recipe)

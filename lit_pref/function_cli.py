@@ -7,14 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 
-from lit_pref.cli_errors import readable
+from lit_pref.cli_errors import BY_CONSTRUCTORS, PlainParser, of_constructor, options
 from lit_pref.errors import UserError
 from lit_pref.processors import usable_processors
 
@@ -30,25 +28,20 @@ class Recipe(NamedTuple):
 def run_function(
     function: Callable[..., None],
     arguments: Sequence[str],
+    example: str,
     description: str | None = None,
-    named: Sequence[ModuleType] = (),
     recipe: Recipe | None = None,
 ) -> None:
     """Call the function, which is the command of its name, with what the arguments say.
 
+    example: a whole command, shown where an argument is missing.
     description: what `--help` says first; by default the function's own words.
-    named: modules whose public classes a mistyped name may have meant.
     recipe: where the function is one of a command's recipes.
     """
     torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    options = [*inspect.signature(function).parameters, *(["recipe"] if recipe else [])]
-
-    class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            raise UserError(readable(str(message), named, options))
-
     description = description or (inspect.getdoc(function) or "").partition("\n")[0]
-    parser = Parser(prog=f"lit-pref {recipe.command if recipe else function.__name__}", description=description)
+    parser = PlainParser(prog=f"lit-pref {recipe.command if recipe else function.__name__}", description=description)
+    parser.example = example
     parser.add_argument("--config", action="config", help="A YAML file of these options; a later one or option wins.")
     if recipe:
         parser.add_argument(
@@ -58,8 +51,8 @@ def run_function(
     parsed = parser.parse_args(list(arguments))
     try:
         ready = parser.instantiate(parsed)
-    except (ValueError, TypeError) as error:
-        raise UserError(readable(str(error), named, options)) from error
+    except BY_CONSTRUCTORS as error:
+        raise of_constructor(error) from error
     ready.pop("config", None)
     ready.pop("recipe", None)
     function(**ready)
@@ -71,7 +64,7 @@ def chosen_recipe(arguments: Sequence[str], names: Sequence[str], default: str) 
     Raises UserError for a name that there is not.
     """
     chosen, place = default, ""
-    for option, value in _options(arguments):
+    for option, value in options(arguments):
         if option == "--recipe":
             chosen, place = value, "--recipe"
         elif option == "--config" and (named := _recipe_in(Path(value))) is not None:
@@ -81,16 +74,6 @@ def chosen_recipe(arguments: Sequence[str], names: Sequence[str], default: str) 
         meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
         raise UserError(f"{place}: there is no recipe {chosen!r}; {meant}")
     return chosen
-
-
-def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Options with their values, given as `--option value` or `--option=value`."""
-    following = [*arguments[1:], ""]
-    return [
-        (argument.partition("=")[0], argument.partition("=")[2] if "=" in argument else after)
-        for argument, after in zip(arguments, following, strict=True)
-        if argument.startswith("--")
-    ]
 
 
 def _recipe_in(file: Path) -> str | None:

@@ -63,8 +63,8 @@ def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: i
 
 
 def run_export(arguments: list[str]) -> None:
-    run_function(export, arguments)
+    run_function(export, arguments, "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")
 
 
 def run_tokenizer(arguments: list[str]) -> None:
-    run_function(tokenizer, arguments)
+    run_function(tokenizer, arguments, "lit-pref tokenizer --output my-tokenizer")

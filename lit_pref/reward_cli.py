@@ -17,9 +17,8 @@ from rich import box, get_console
 from rich.table import Table
 from torch import Tensor
 
-import lit_pref.evaluation
 import lit_pref.generation
-import lit_pref.tasks
+import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.callbacks.before_after import evaluate
 from lit_pref.callbacks.closing_table import is_share
 from lit_pref.callbacks.provenance import git_state, versions
@@ -40,8 +39,7 @@ _DESCRIPTION = (
     "Recipe reward: measure a reward model on pairs, best-of-N or multiple choice, with 95% intervals over items. "
     "The arguments of a class: --evaluations.help BestOfN."
 )
-# Classes are found by their bare name once they are imported.
-NAMED = (lit_pref.evaluation, lit_pref.tasks, lit_pref.generation)
+_EXAMPLE = "lit-pref evaluate --config configs/evaluate/best_of_n.yaml --reward_model my-model"
 
 
 class Measured(NamedTuple):
@@ -227,4 +225,4 @@ def _check(evaluations: Sequence[Evaluation], reward_model: str | None, checkpoi
 
 
 def run_reward(arguments: list[str], recipe: Recipe) -> None:
-    run_function(evaluate_reward, arguments, _DESCRIPTION, NAMED, recipe)
+    run_function(evaluate_reward, arguments, _EXAMPLE, _DESCRIPTION, recipe)

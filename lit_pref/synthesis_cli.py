@@ -16,9 +16,6 @@ import torch
 from rich import box, get_console
 from rich.table import Table
 
-import lit_pref.generation
-import lit_pref.sandbox
-import lit_pref.tasks
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.data.encoding import vocabulary_fingerprint
 from lit_pref.data.pair_files import write_pairs
@@ -47,6 +44,7 @@ from lit_pref.synthesis import (
 )
 from lit_pref.synthesis.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
+from lit_pref.tasks.references import Gradable, gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task
 
 RECIPES = ("execution_pairs", "code_pairs")
@@ -58,8 +56,7 @@ _DESCRIPTION = (
 )
 _DEFAULT_POLICY = "embedded:coder"
 _ENDLESS_PROBLEMS = 2000  # of a task that can make any number: about 1,200 pairs of the embedded world
-# Classes are found by their bare name once they are imported.
-NAMED = (lit_pref.tasks, lit_pref.generation, lit_pref.sandbox)
+_EXAMPLE = "lit-pref synthesize --output my-pairs --task HumanEval --policy my-model"
 
 
 def synthesize(
@@ -115,7 +112,8 @@ def synthesize(
     draw = SampleSettings(samples, sampling, seed)
     job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
-    job = replace(job, problems=tested.problems)
+    found = gradable(task, tested.problems)
+    job = replace(job, problems=found.problems)
     graded = kept_samples(output / "samples", job, f"{len(job.problems):,} {split} problems x {samples}")
     made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
     settings: dict[str, JsonValue] = {
@@ -128,8 +126,8 @@ def synthesize(
         "write_tests": write_tests,
         "min_kill_rate": min_kill_rate,
     }
-    _write(output, made, clean, tested, settings, opened.vocabulary)
-    get_console().print(_table(f"{task.name}, {split}", made, clean, tested))
+    _write(output, made, clean, tested, found, settings, opened.vocabulary)
+    get_console().print(_table(f"{task.name}, {split}", made, clean, tested, found))
     if not made.pairs:
         raise UserError(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
@@ -190,6 +188,7 @@ def _write(
     made: ExecutionPairs,
     clean: Decontaminated,
     tested: ProblemsWithTests,
+    found: Gradable,
     settings: dict[str, JsonValue],
     vocabulary: str | None,
 ) -> None:
@@ -206,6 +205,7 @@ def _write(
         "counts": made.counts,
         "decontaminated": clean.counts,
         "tests": tested.summary,
+        "left_out": {"failing_references": {**found.left_out}},
         "provenance": settings,
         "sandbox": level,
         "git_commit": git.commit,
@@ -215,13 +215,16 @@ def _write(
     write_json(file, summary)
 
 
-def _table(title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests) -> Table:
+def _table(
+    title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests, found: Gradable
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("count", justify="right")
     shared = {f"problems dropped, shared with {name}": f"{count:,}" for name, count in clean.counts.items()}
+    failing = {"problems left out, the reference fails": f"{len(found.left_out):,}"} if found.left_out else {}
     counted = {name: f"{count:,}" for name, count in made.counts.items()}
-    for row in {**shared, **tested.table, **counted}.items():
+    for row in {**shared, **tested.table, **failing, **counted}.items():
         table.add_row(*row)
     return table
 
@@ -257,4 +260,4 @@ def run_synthesize(arguments: list[str]) -> None:
 
         run_code_pairs(arguments, recipe)
     else:
-        run_function(synthesize, arguments, _DESCRIPTION, NAMED, recipe)
+        run_function(synthesize, arguments, _EXAMPLE, _DESCRIPTION, recipe)

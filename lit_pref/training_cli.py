@@ -4,6 +4,7 @@ The constructors are the configuration: every class named in YAML is read by jso
 """
 
 import logging
+import math
 import re
 import shlex
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import yaml
@@ -25,12 +26,11 @@ from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import lit_pref.callbacks
+# Classes are found in YAML by their bare name once they are imported.
 import lit_pref.datamodules
 import lit_pref.evaluation
 import lit_pref.losses
-import lit_pref.modules
-import lit_pref.tasks
+import lit_pref.tasks  # noqa: F401
 from lit_pref.callbacks import (
     CheckedCheckpointIO,
     DecayFromCheckpoint,
@@ -40,21 +40,11 @@ from lit_pref.callbacks import (
     TrainingProgress,
     run_loggers,
 )
-from lit_pref.cli_errors import readable
+from lit_pref.cli_errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.errors import UserError
 from lit_pref.model_cli import read_option
 from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.processors import usable_processors
-
-# Classes are found in YAML by their bare name once they are imported: that is what the imports above are for.
-NAMED = (
-    lit_pref.callbacks,
-    lit_pref.datamodules,
-    lit_pref.evaluation,
-    lit_pref.losses,
-    lit_pref.modules,
-    lit_pref.tasks,
-)
 
 _CLASSES = "The arguments of a class: --model.help DPOModule, --data.help PairsDataModule."
 DESCRIPTIONS = {
@@ -85,18 +75,8 @@ _IDLE_MESSAGES = re.compile(
 _TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 
 
-class _Parser(LightningArgumentParser):
-    """Says a mistake in one paragraph and exits with 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(readable(str(message), NAMED))
-
-    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        try:
-            parsed: Namespace = super().parse_path(cfg_path, *args, **kwargs)
-        except UserError as error:
-            raise UserError(f"{cfg_path}: {error}") from error
-        return parsed
+class _Parser(PlainParser, LightningArgumentParser):
+    """Lightning's parser, with mistakes in a sentence."""
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -117,6 +97,13 @@ class _SaveConfig(SaveConfigCallback):
 class TrainingCLI(LightningCLI):
     """LightningCLI whose runs lie in `runs/<config stem>/<time>-seed<seed>/`."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = super().init_parser(**kwargs)
+        assert isinstance(parser, _Parser)
+        checkpoint = "" if sys.argv[1] == "fit" else " --ckpt_path runs/.../last.ckpt"
+        parser.example = f"lit-pref {sys.argv[1]} --config configs/dpo.yaml{checkpoint}"
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--runs_folder", type=Path, default=Path("runs"), help="Where run folders are made.")
         parser.add_argument("--run_name", type=str, default=None, help="The run's folder; default: time and seed.")
@@ -133,17 +120,21 @@ class TrainingCLI(LightningCLI):
         if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
             trainer.max_epochs = 1  # Lightning's own default is 1000
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            seed = self.config[self.subcommand].seed_everything
+            raise UserError(f"seed_everything: expected 0 to 4294967295, got {seed}") from error
+
     def instantiate_classes(self) -> None:
+        _check_trainer(self.config[self.subcommand].trainer)
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
-            raise UserError(readable(str(error), NAMED)) from error
+        except (*BY_CONSTRUCTORS, MisconfigurationException) as error:
+            raise of_constructor(error) from error
         if isinstance(self.model, _LanguageModule):
-            # Else a learning rate below 0 would show only after all data is made.
-            try:
-                self.model.make_optimizer(list(self.model.parameters()))
-            except (ValueError, TypeError) as error:
-                raise UserError(f"model.optimizer: {error}") from error
+            _check_optimizer(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
@@ -193,6 +184,48 @@ class TrainingCLI(LightningCLI):
     def _resumed(self) -> Path | None:
         checkpoint = self.config[self.config["subcommand"]].get("ckpt_path")
         return Path(checkpoint) if checkpoint else None
+
+
+# Bounds of the Trainer's arguments that Lightning does not look at; inclusive.
+_AT_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "num_nodes": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "val_check_interval": 1e-9,
+}
+
+
+def _check_trainer(trainer: Namespace) -> None:
+    for name, least in _AT_LEAST.items():
+        value = trainer[name]
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            bound = f">= {least}" if least != 1e-9 else "> 0"
+            raise UserError(f"trainer.{name}: must be {bound} and finite, got {value}")
+
+
+def _check_optimizer(module: _LanguageModule) -> None:
+    """Make optimizer and schedule once, of nothing: else what is wrong with them would show after all data is made."""
+    if module.make_optimizer is None:
+        raise UserError("model.optimizer: expected a class such as torch.optim.AdamW, got null")
+    try:
+        optimizer = module.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except BY_CONSTRUCTORS as error:
+        raise UserError(f"model.optimizer: {error}") from error
+    for name, value in optimizer.defaults.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"model.optimizer: {name} must be finite, got {value}")
+    if module.make_scheduler is None:
+        return
+    try:
+        scheduler = module.make_scheduler(optimizer)
+        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the optimizer has not stepped
+                scheduler.step()
+    except BY_CONSTRUCTORS as error:
+        raise UserError(f"model.scheduler: {error}") from error
 
 
 def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | None) -> list[Callback]:

@@ -224,10 +224,19 @@ class Sandbox(ABC):
         raise NotImplementedError(f"{type(self).__name__} gives verdicts alone")
 
 
+FailingReferences = Literal["leave_out", "error"]
+"""What becomes of problems whose references fail their own tests: they are left out and counted, or they stop all."""
+
+
 class Task(ABC):
-    """Problems, and the grading of completions."""
+    """Problems, and the grading of completions.
+
+    references_pass: references are right by construction, so that nobody runs them before samples are graded.
+    """
 
     name: ClassVar[str]
+    references_pass: bool = False
+    failing_references: FailingReferences = "leave_out"
 
     @abstractmethod
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:

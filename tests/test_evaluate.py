@@ -166,6 +166,7 @@ class Failing(Task):
     """Its harness does not work."""
 
     name = "failing"
+    references_pass = True
 
     def problems(self, split, count, seed):
         return CodeTask().problems(split, 10, seed)
@@ -278,7 +279,7 @@ def test_a_policy_on_human_eval(human_eval, capsys):
         ([*SMALL, *CODER, "--samples", "0"], "--samples: must be >= 1, got 0"),
         ([*SMALL, *CODER, "--samples", "2"], "2 greedy samples are all alike"),
         ([*SMALL, *CODER, "--batch_size", "0"], "--batch_size: must be >= 1, got 0"),
-        ([*SMALL, *CODER, "--problems", "-1"], "--problems: count must be >= 0, got -1"),
+        ([*SMALL, *CODER, "--problems", "0"], "--problems: problems must be >= 1, got 0"),
         ([*SMALL, *CODER, "--split", "tset"], "expected one of 'train', 'validation', 'test'"),
         ([*SMALL, *CODER, "--sampling.temperature", "-1"], "temperature must be >= 0, got -1.0"),
         ([*SMALL, *CODER, "--taks.bug_rate", "1"], "there is no option 'taks.bug_rate'"),

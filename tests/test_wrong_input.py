@@ -128,12 +128,27 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
         (["--model.objective=Simpo"], "model.objective: there is no class 'Simpo'; did you mean 'SimPO'?"),
         (["--trainer.callbacks=BeforeAftr"], "there is no class 'BeforeAftr'; did you mean 'BeforeAfter'?"),
         (["--model.objective.beta=much"], "model.objective.beta: expected float, got much"),
-        (["--model.objective.beta=-1"], "beta must be > 0, got -1.0"),
+        (["--model=PairsDataModule"], "model: PairsDataModule is no LightningModule: expected DPOModule, "),
+        (["--model.objective=3"], "model.objective: expected PairObjective (DPO, DPOPositive, Hinge, "),
+        (["--model=torch.nn.Linear"], "model: Linear is no LightningModule: expected DPOModule"),
+        (["--model.objective=null"], "model: objective is missing: expected PairObjective (DPO, "),
+        (["--model.objective.beta=-1"], "DPO: beta must be > 0, got -1.0"),
+        (["--model.scheduler.warmup=2"], "model.scheduler: warmup must be in [0, 1], got 2.0"),
+        (["--model.optimizer=null"], "model.optimizer: expected a class such as torch.optim.AdamW, got null"),
+        (["--model.optimizer.lr=.inf"], "model.optimizer: lr must be finite, got inf"),
+        (["--model=null"], "--model is missing, as in: lit-pref fit --config configs/dpo.yaml"),
+        (["--batch_size=3"], "there is no option 'batch_size'; did you mean 'data.batch_size'?"),
+        (["--sampling.temperature=3"], "there is no option 'sampling' here: it is one of lit-pref evaluate"),
+        (["--seed_everything=-5"], "seed_everything: expected 0 to 4294967295, got -5"),
+        (["--trainer=null"], "trainer: expected keys and values (accelerator, "),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches: must be >= 1 and finite, got 0"),
+        (["--trainer.gradient_clip_val=.nan"], "trainer.gradient_clip_val: must be >= 0 and finite, got nan"),
+        (["--trainer.max_epochs"], "trainer.max_epochs: expected a value, got nothing"),
         (["--model.regularizer.budget=1"], "model.regularizer: name the Regularizer before its arguments"),
-        (["--model.optimizer.lr=fast"], "model.optimizer.lr: expected float, got fast"),
+        (["--model.optimizer.lr=fast"], "model.optimizer.lr: expected float or Tensor, got fast"),
         (["--model.optimizer.lr=-1"], "model.optimizer: Invalid learning rate: -1.0"),
-        (["--model.optimizer=torch.optim.AdamV"], "model.optimizer: module 'torch.optim' has no attribute 'AdamV'"),
-        (["--trainer.max_epochs=many"], "trainer.max_epochs: expected int, got many"),
+        (["--model.optimizer=torch.optim.AdamV"], "there is no class 'torch.optim.AdamV'; did you mean"),
+        (["--trainer.max_epochs=many"], "trainer.max_epochs: expected int or null, got many"),
         (["--trainer.accelerator=cuda", "--trainer.devices=99"], "cuda"),
         (["--data.held_out=tset"], "data.held_out: expected one of 'train', 'validation', 'test', got tset"),
         (["--data.samples=1"], "samples must be >= 2 to hold a passing and a failing one, got 1"),
@@ -149,22 +164,46 @@ def test_a_wrong_option(arguments: list[str], expected: str, refused: Refused) -
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("model: [unclosed\n  class_path: {\n", ["wrong.yaml: ", "line 2"]),
-        ("- a\n- b\n", ["wrong.yaml: expected keys and values"]),
+        ("model: [unclosed\n  class_path: {\n", ["wrong.yaml: line 2, column 13: no valid YAML"]),
+        ("- a\n- b\n", ["wrong.yaml: expected keys and values", "got ['a', 'b']"]),
+        ("", ["wrong.yaml: expected keys and values such as seed_everything: 1, got nothing"]),
+        ("model: \xff", ["wrong.yaml: expected YAML in UTF-8, got other bytes"]),
+        ("model: &a [*a]", ["wrong.yaml: expected values, got an alias that stands for itself"]),
+        ("task: CodeTask", ["there is no option 'task' here: it is one of lit-pref evaluate"]),
         (CONFIG.read_text().replace("class_path: DPO,", "class_path: DPOO,"), ["wrong.yaml: ", "did you mean 'DPO'?"]),
-        (CONFIG.read_text().replace("\ntrainer:", "\ntrianer:"), ["'trianer.", "did you mean 'trainer'?"]),
+        (CONFIG.read_text().replace("\ntrainer:", "\ntrianer:"), ["'trianer.", "did you mean 'trainer.max_epochs'?"]),
     ],
-    ids=["no YAML", "a list", "misspelt class", "misspelt key"],
+    ids=["no YAML", "a list", "empty", "bytes", "a circle", "another command's", "misspelt class", "misspelt key"],
 )
 def test_a_wrong_configuration_file(text: str, expected: list[str], refused: Refused) -> None:
-    Path("wrong.yaml").write_text(text)
+    Path("wrong.yaml").write_text(text, encoding="latin-1")
     message = refused(fit("--config", "wrong.yaml"))
     for words in expected:
         assert words in message
 
 
-def test_a_missing_configuration_file(refused: Refused) -> None:
-    assert "does not exist" in (message := refused(fit("--config", "none.yaml"))) and "none.yaml" in message
+@pytest.mark.parametrize("command", ["fit", "evaluate", "synthesize", "export", "tokenizer"])
+def test_a_missing_configuration_file(command: str, refused: Refused) -> None:
+    Path("nine.yaml").write_text("a: 1")
+    Path("folder").mkdir()
+    assert refused([command, "--config", "none.yaml"]) == "--config: none.yaml does not exist; did you mean nine.yaml?"
+    assert refused([command, "--config=folder"]) == "--config: folder is a folder, no YAML file"
+    assert refused([command, "--config"]).startswith("--config: expected a YAML file, as --config configs/dpo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("evaluate", "--task is missing, as in: lit-pref evaluate --task HumanEval --policy my-model"),
+        ("synthesize", "--output is missing, as in: lit-pref synthesize --output my-pairs --task HumanEval"),
+        ("export", "--checkpoint and --output are missing, as in: lit-pref export --checkpoint runs/.../last.ckpt"),
+        ("tokenizer", "--output is missing, as in: lit-pref tokenizer --output my-tokenizer"),
+        ("fit", "--data and --model are missing, as in: lit-pref fit --config configs/dpo.yaml"),
+        ("validate", "--data and --model are missing, as in: lit-pref validate --config configs/dpo.yaml --ckpt_path"),
+    ],
+)
+def test_a_command_alone(command: str, missing: str, refused: Refused) -> None:
+    assert refused([command]).startswith(missing)
 
 
 def test_a_file_that_is_no_checkpoint(refused: Refused) -> None:

@@ -5,7 +5,9 @@ before its prompt, a system's text and earlier turns, makes a conversation of it
 responses quote differently.
 """
 
+import unicodedata
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from lit_pref.data.rows import Row, RowError, has, string_at, turns_at, value_at
@@ -94,6 +96,13 @@ def _begins_answer(turns: Sequence[Message], place: int) -> bool:
 def _shared_length(first: Sequence[object], second: Sequence[object]) -> int:
     pairs = enumerate(zip(first, second, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def prompt_identity(prompt: Text) -> int:
+    """63 bits that are equal for prompts that say the same: whatever the case, the spacing and the roles."""
+    said = prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
+    normal = " ".join(unicodedata.normalize("NFKC", said).casefold().split())
+    return int.from_bytes(blake2b(normal.encode(), digest_size=8).digest()) >> 1
 
 
 def as_turns(text: Text, role: str) -> tuple[Message, ...]:

@@ -3,14 +3,17 @@
 The key is a hash of everything that the values depend on, so a changed weight, token or row misses. A file is a
 `.npy` array (numpy reads it) and a checksum of key and values behind it; it is written under a temporary name and
 renamed, so that processes that write at once leave one whole file. One that is cut short, altered or of another shape
-counts as absent and is made again. Where the folder cannot be written, one line says so and the run goes on.
+is removed with a line and made again. Where the folder cannot be written, one line says so and the run goes on.
 Not covered: deleting what nobody uses; the cache folder may be deleted at any time.
 """
 
 import hashlib
 import io
+import math
 import os
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -67,22 +70,32 @@ class ArrayCache:
         return self.folder / f"{_digest(key).hexdigest()}.npy"
 
     def load(self, key: Sequence[str], shape: tuple[int, ...]) -> Tensor | None:
-        """The array, memory-mapped and read-only in effect; None where there is no whole one of this shape."""
+        """The array, memory-mapped and read-only in effect.
+
+        None where there is no whole one of this shape; what stands in its place is removed, and a line says so.
+        """
         path, header = self.path(key), _header(shape)
         try:
             # Opened once: by the second time it might be another run's file.
             with path.open("rb") as stream:
-                if stream.read(len(header)) != header:
-                    return None
-                size = stream.seek(-_CHECKSUM_BYTES, os.SEEK_END)
-                checksum = stream.read()
-                if size != len(header) + 4 * int(np.prod(shape)):
-                    return None
-                values = np.memmap(stream, "<f4", "c", offset=len(header), shape=shape)
-        except OSError:  # absent, shorter than a checksum, or not ours to read
+                stated = stream.read(len(header))
+                size = stream.seek(0, os.SEEK_END) - _CHECKSUM_BYTES
+                if stated == header and size == len(header) + 4 * math.prod(shape):
+                    stream.seek(size)
+                    checksum = stream.read()
+                    values = np.memmap(stream, "<f4", "c", offset=len(header), shape=shape)
+                    # Reading them once costs a millisecond for a million pairs.
+                    if _checksum(key, values) == checksum:
+                        return torch.from_numpy(values)
+        except FileNotFoundError:
             return None
-        # Reading them once costs a millisecond for a million pairs.
-        return torch.from_numpy(values) if _checksum(key, values) == checksum else None
+        except OSError:  # a folder, or not ours to read
+            pass
+        if os.path.lexists(path):
+            print(f"{path}: is damaged or not what its name says; made again", flush=True)
+            with suppress(OSError):  # what cannot be removed is told where it cannot be written over
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        return None
 
     def save(self, key: Sequence[str], values: Tensor) -> Path | None:
         """Keep the values; readers see all of them or nothing. Prints a line and gives None where that cannot be."""

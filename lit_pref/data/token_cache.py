@@ -7,6 +7,7 @@ instead. Not covered: deleting stores that nobody uses; the folder `tokens` of t
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -86,21 +87,21 @@ def token_store(
 
 def _found(folder: Path, quiet: bool) -> TokenStore | None:
     """Raises StoreWriteError for a damaged store that cannot be removed."""
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return None
     try:
-        store = TokenStore(folder)
-        if store.unaltered():
-            return store
-        reason = "its content has changed since it was written"
-    except (UserError, OSError) as error:
-        reason = str(error)
+        return TokenStore(folder, check=True)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{folder}: ").removesuffix("; delete the folder")
     try:
-        shutil.rmtree(folder)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
     except OSError as error:
         raise StoreWriteError(f"{folder}: is damaged and cannot be removed ({error.strerror})") from error
     if not quiet:
-        print(f"{folder}: made again, {reason}", flush=True)
+        print(f"{folder}: made again, it {reason}", flush=True)
     return None
 
 

@@ -2,8 +2,9 @@
 
 A store is a folder. `tokens.bin` holds tree after tree, each as the lengths of its prompt and completions (uint32)
 and then their tokens (uint16 where the vocabulary fits, else int32), little-endian; `offsets.npy` says where each
-begins, `margins.npy` by how much its chosen response is better, `store.json` what was counted and what the files must
-be. In memory stand 8 bytes a row. Rows are read with `pread`: pages of a mapped file count as the process's own memory.
+begins, `margins.npy` by how much its chosen response is better, `prompts.npy` which have the same prompt, `store.json`
+what was counted, what the files must be, and a checksum of itself and of the folder's name. In memory stand 8 bytes a
+row. Rows are read with `pread`: pages of a mapped file count as the process's own memory.
 
 Not covered: trees of unlike numbers of completions; which store belongs to which data (`token_cache.py`); the
 `.*.tmp` folder of a process that was killed without notice (it is never read).
@@ -22,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,8 @@ from lit_pref.types import TokenTree
 
 Rows: TypeAlias = npt.NDArray[np.int32]
 
-_TOKENS, _OFFSETS, _MARGINS, _ABOUT = "tokens.bin", "offsets.npy", "margins.npy", "store.json"
+_TOKENS, _OFFSETS, _MARGINS, _PROMPTS = "tokens.bin", "offsets.npy", "margins.npy", "prompts.npy"
+_ABOUT = "store.json"
 _PARTS = 3  # a prompt and two completions
 
 
@@ -48,29 +50,36 @@ class TokenStore:
 
     digest: 32 hex digits that identify its token trees and their order.
     records: pairs that it was made of.
+    largest_id: of its tokens; -1 where there is none.
     counts: `kept`, `dropped_…` and `truncated_…` pairs; `without_margin` where only some had one.
     skipped: rows that were no pairs, as `SkippedRows.to_json` gives them.
     margins: one a row, or None where not every pair has one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises UserError for a folder that is not a whole store; what the files hold is not looked at."""
+    def __init__(self, folder: Path, check: bool = False) -> None:
+        """Raises UserError for a folder that is not a whole store.
+
+        check: read all of it and compare it with what was written, which takes about a second a gigabyte.
+        """
         self.folder = folder
         try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            about = _description(folder)
             self._files: dict[str, Any] = about["files"]
             for name, expected in self._files.items():
                 if (there := (folder / name).stat().st_size) != expected["bytes"]:
                     raise ValueError(f"{name} has {there:,} bytes, expected {expected['bytes']:,}")
+                if check and _hash(folder / name) != expected["blake2b"]:
+                    raise ValueError(f"{name} has changed since it was written")
             self.digest: str = self._files[_TOKENS]["blake2b"]
             self.records: int = about["records"]
+            self.largest_id: int = about["largest_id"]
             self.counts: dict[str, int] = about["counts"]
             self.skipped: dict[str, Any] = about["skipped"]
             self.margins = array("f", np.load(folder / _MARGINS).tobytes()) if _MARGINS in self._files else None
             self._dtype, self._header = np.dtype(about["dtype"]), _header_words(np.dtype(about["dtype"]))
             self._offsets: npt.NDArray[np.int64] = np.load(folder / _OFFSETS)
             self._tokens = os.open(folder / _TOKENS, os.O_RDONLY)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
             raise UserError(f"{folder}: is no whole token store: {error}; delete the folder") from error
         weakref.finalize(self, os.close, self._tokens)
 
@@ -105,9 +114,10 @@ class TokenStore:
         """Some rows, in the order given, or all."""
         return StoredTrees(self, rows)
 
-    def unaltered(self) -> bool:
-        """Read everything and compare it with what was written: a gigabyte takes about a second."""
-        return all(_hash(self.folder / name) == expected["blake2b"] for name, expected in self._files.items())
+    def prompts(self) -> npt.NDArray[np.int64]:
+        """`prompt_identity` of each row; read anew at each call."""
+        prompts: npt.NDArray[np.int64] = np.load(self.folder / _PROMPTS)
+        return prompts
 
 
 class StoredTrees(Sequence[TokenTree]):
@@ -164,18 +174,21 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     dtype = np.dtype("<u2" if vocabulary <= 2**16 else "<i4")
-    offsets, margins, counts, records = array("q", [0]), array("f"), Counter(kept=0), 0
+    offsets, margins, prompts, counts, records = array("q", [0]), array("f"), array("q"), Counter(kept=0), 0
+    largest = -1
     try:
         with _keeping(folder):
             temporary.mkdir(parents=True)
             (temporary / _TOKENS).touch()
         for chunk in chunks:
-            words, words_a_tree = _encoded(chunk.trees, dtype)
+            words, words_a_tree, largest_here = _encoded(chunk.trees, dtype)
+            largest = max(largest, largest_here)
             # Opened for the while, so that a full disk shows here and not when an error on the way closes the file.
             with _keeping(folder), (temporary / _TOKENS).open("ab") as stream:
                 stream.write(words.data)
             offsets.frombytes((offsets[-1] + np.cumsum(words_a_tree)).tobytes())
             margins.extend(math.nan if margin is None else margin for margin in chunk.margins)
+            prompts.extend(chunk.prompts)
             counts.update(chunk.counts)
             records += chunk.records
         without = int(np.isnan(np.frombuffer(margins, np.float32)).sum())
@@ -185,9 +198,11 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
             np.save(temporary / _OFFSETS, np.frombuffer(offsets, np.int64))
             if margins and not without:
                 np.save(temporary / _MARGINS, np.frombuffer(margins, np.float32))
+            np.save(temporary / _PROMPTS, np.frombuffer(prompts, np.int64))
             files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
             about: dict[str, JsonValue] = {"files": files, "dtype": dtype.str, "records": records}
-            about |= {"counts": dict(counts), "skipped": skipped.to_json()}
+            about |= {"largest_id": largest, "counts": dict(counts), "skipped": skipped.to_json()}
+            about["blake2b"] = _checksum(folder.name, about)
             (temporary / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             _publish(temporary, folder)
     finally:  # after Ctrl-C too nothing half written is left
@@ -202,8 +217,15 @@ def _keeping(folder: Path) -> Iterator[None]:
         raise StoreWriteError(f"{folder}: tokens cannot be kept there: {error.strerror or error}") from error
 
 
-def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The words of a file, and how many belong to each tree."""
+class _Encoded(NamedTuple):
+    """The words of a file, how many belong to each tree, and the largest token."""
+
+    words: npt.NDArray[Any]
+    words_a_tree: npt.NDArray[np.int64]
+    largest_id: int
+
+
+def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> _Encoded:
     lengths = np.array([(len(prompt), *map(len, completions)) for prompt, completions in trees], "<u4")
     lengths = lengths.reshape(len(trees), _PARTS)
     header = _header_words(dtype)
@@ -214,19 +236,34 @@ def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> tuple[npt.NDAr
         np.int64,
         total - header * len(trees),
     )
-    if len(ids) and ids.max() > np.iinfo(dtype).max:
-        raise UserError(f"the token id {ids.max()} of a sampled response is not one of the tokenizer's")
+    largest = int(ids.max(initial=-1))
+    if largest > np.iinfo(dtype).max:
+        raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
     starts = np.cumsum(words_a_tree) - words_a_tree
     is_id = np.ones(total, bool)
     is_id[starts[:, None] + np.arange(header)] = False
     words = np.empty(total, dtype)
     words[is_id] = ids
     words[~is_id] = lengths.view(dtype).reshape(-1)
-    return words, words_a_tree
+    return _Encoded(words, words_a_tree, largest)
 
 
 def _header_words(dtype: np.dtype[Any]) -> int:
     return 4 * _PARTS // dtype.itemsize
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """What `store.json` says; Raises ValueError where that is not what was written there."""
+    about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    stated = about.pop("blake2b", None) if isinstance(about, dict) else None
+    if stated != _checksum(folder.name, about):
+        raise ValueError(f"{_ABOUT} has changed since it was written, or is another folder's")
+    checked: dict[str, Any] = about
+    return checked
+
+
+def _checksum(name: str, about: JsonValue) -> str:
+    return hashlib.blake2b(json.dumps([name, about], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _described(path: Path) -> dict[str, JsonValue]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from lit_pref.data.encoding import Ids, TextEncoder, rendering, text_encoder
 from lit_pref.data.lengths import LengthLimits, fit
+from lit_pref.data.prompts import prompt_identity
 from lit_pref.data.rows import OnBadRow, RowError, SkippedRows, refuse
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, Message, PreferencePair, Text, TokenTree
@@ -50,13 +51,15 @@ class TokenizedPairs(NamedTuple):
 class TokenizedChunk(NamedTuple):
     """Some records of a long row of them.
 
-    trees, margins: of the records that were kept, one each; None for a record without a margin.
+    trees, margins, prompts: of the records that were kept, one each: None for a record without a margin, and
+        `prompt_identity`.
     counts: `kept`, `dropped_…` and `truncated_…` records of this chunk.
     records: how many it was made of.
     """
 
     trees: list[TokenTree]
     margins: list[float | None]
+    prompts: list[int]
     counts: Counter[str]
     records: int
 
@@ -210,7 +213,7 @@ def _chunks(
         raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
     encoder, records, before, vocabulary = text_encoder(tokenizer), iter(records), 0, len(tokenizer)
     while chunk := list(islice(records, _CHUNK)):
-        made = TokenizedChunk([], [], Counter(), len(chunk))
+        made = TokenizedChunk([], [], [], Counter(), len(chunk))
         usable: list[tuple[_Record, str, _Pending]] = []
         for number, record in enumerate(chunk, start=before + 1):
             place = record.location or f"{kind} {number}"
@@ -233,6 +236,7 @@ def _chunks(
             if result.tree is not None:
                 made.trees.append(result.tree)
                 made.margins.append(record.margin)
+                made.prompts.append(prompt_identity(record.prompt))
         yield made
         before += len(chunk)
 

@@ -29,6 +29,7 @@ from lit_pref.synthesis import (
 )
 from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
 from lit_pref.tasks import CodeTask
+from lit_pref.tasks.references import gradable
 from lit_pref.types import Sampling, Split, Task
 
 
@@ -62,6 +63,7 @@ class _ExecutionDataModule(_TreeDataModule):
         self.cache_folder = cache_folder or default_cache_folder()
         self.prepare_data_per_node = False  # one cache folder for all
         self.counts: dict[str, dict[str, int]] = {}
+        self.left_out: dict[Stage, dict[str, str]] = {}  # problems whose references fail their own tests, and why
         self.own_tokens = True  # the samples' tokens mean the same to the module's tokenizer
         self._prepared: dict[Stage, GradedSamples] = {}  # on the first of several processes, until `setup` takes them
 
@@ -104,6 +106,8 @@ class _ExecutionDataModule(_TreeDataModule):
         self._add(stage, TreeDataset(tokenized.trees, collate), made.counts)
 
     def _add(self, stage: Stage, data: TreeDataset[Any], counts: dict[str, int]) -> None:
+        left_out = len(self.left_out.get(stage, {}))
+        counts = counts | ({"problems left out, the reference fails": left_out} if left_out else {})
         self.data[stage] = data
         self.fingerprints[stage] = fingerprint(data.trees)
         self.counts[stage] = counts
@@ -130,15 +134,17 @@ class _ExecutionDataModule(_TreeDataModule):
             model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
             self.own_tokens = tokenizer.get_vocab() == self.consumer.tokenizer.get_vocab()
         model = model.to(self.device)
+        found = gradable(self.task, self.task.problems(split, count, self.seed))
+        self.left_out[stage] = found.left_out
         job = SamplingJob(
             self.task,
-            self.task.problems(split, count, self.seed),
+            found.problems,
             LocalGenerator(model, tokenizer, tokenize_prompt),
             self.draw,
             weights_fingerprint(model),
             tokenizer_fingerprint(tokenizer),
         )
-        return cached_samples(self.cache_folder, job, f"{count:,} {split} problems x {self.draw.samples}")
+        return cached_samples(self.cache_folder, job, f"{len(found.problems):,} {split} problems x {self.draw.samples}")
 
 
 class ExecutionPairsDataModule(_ExecutionDataModule):

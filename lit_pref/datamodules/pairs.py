@@ -8,6 +8,7 @@ from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.sources import OnBadRow
 from lit_pref.data.token_cache import PairSource
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
+from lit_pref.datamodules.trees import Stage, named_sources
 from lit_pref.types import Split
 
 
@@ -16,8 +17,10 @@ class PairsDataModule(_StoredPairsDataModule):
 
     Args:
         train: a JSON Lines, JSON, CSV or Parquet file, a glob, a folder, or a hub id.
-        validation: likewise; None holds out a share of `train` at random, drawn with numpy from `seed`.
-        validation_share: how much that is, in [0, 1).
+        validation: likewise; None holds out a share of `train`, whole prompts drawn with numpy from `seed`.
+        validation_share: how much that is, in [0, 1); above 0 at least one prompt.
+        train_split: of a folder or hub data set; or a slice, of a file too, as in `train[:10%]` or `train_prefs[100:]`.
+        validation_split: likewise, of `validation`, or of `train` where no `validation` is given.
         keys: the rows' key names where they are none of the known formats.
         limits: lengths in tokens, and what becomes of longer pairs.
         on_bad_row: stop at the first row that cannot be used, or skip such rows, count them by reason and write the
@@ -41,15 +44,17 @@ class PairsDataModule(_StoredPairsDataModule):
         max_tokens_per_batch: int | None = None,
         seed: int | None = None,
         num_workers: int = 0,
+        train_split: str = "train",
+        validation_split: str | None = None,
     ) -> None:
         super().__init__(validation_share, batch_size, max_tokens_per_batch, seed, num_workers)
-        self.train, self.validation = train, validation
+        self.named = named_sources(train, validation, train_split, validation_split)
         self.keys, self.limits, self.on_bad_row = keys, limits, on_bad_row
 
     def _sources(self) -> dict[Split, PairSource]:
-        named: dict[Split, str | None] = {"train": self.train, "validation": self.validation}
+        ends = self.consumer.append_eos
+        splits: dict[Stage, Split] = {"train": "train", "eval": "validation"}
         return {
-            split: PairSource(source, split, self.keys, self.limits, self.on_bad_row, self.consumer.append_eos)
-            for split, source in named.items()
-            if source is not None
+            splits[stage]: PairSource(named.source, named.split, self.keys, self.limits, self.on_bad_row, ends)
+            for stage, named in self.named.items()
         }

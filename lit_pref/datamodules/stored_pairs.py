@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lit_pref.data.held_out import held_out_rows
 from lit_pref.data.loading import PairCollate, TreeDataset
 from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.shards import write_json
 from lit_pref.data.token_cache import PairSource, token_store
 from lit_pref.data.token_store import StoredTrees, TokenStore
-from lit_pref.datamodules.trees import Stage, _TreeDataModule
+from lit_pref.datamodules.trees import Stage, _TreeDataModule, tell_left_out
 from lit_pref.errors import UserError
 from lit_pref.types import Split
 
@@ -20,7 +20,7 @@ from lit_pref.types import Split
 class _StoredPairsDataModule(_TreeDataModule):
     """A subclass's `_sources` says which pairs; without validation pairs a share of the training pairs is held out.
 
-    validation_share: how much that is, in [0, 1), drawn with numpy from the seed.
+    validation_share: how much that is, in [0, 1), drawn by prompt with numpy from the seed.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class _StoredPairsDataModule(_TreeDataModule):
             self._add("eval", stores["validation"].trees())
             return
         store = stores["train"]
-        count = round(self.validation_share * len(store))
-        if not count:
-            self._add("train", store.trees())
-            return
-        rows = np.random.default_rng(self.seed).permutation(np.arange(len(store), dtype=np.int32))
+        assert self.trainer is not None
+        held_out = held_out_rows(store.prompts(), self.validation_share, self.seed)
+        if self.validation_share and len(store) > len(held_out) == 0 and self.trainer.is_global_zero:
+            print("validation: the pairs have one prompt, so none is held out and nothing is measured", flush=True)
         # In the order of the store: the sampler shuffles, and neighbours on the disk are found together.
-        self._add("train", store.trees(np.sort(rows[count:])))
-        self._add("eval", store.trees(np.sort(rows[:count])))
+        self._add("train", store.trees(np.setdiff1d(np.arange(len(store), dtype=np.int32), held_out)))
+        if len(held_out):
+            self._add("eval", store.trees(held_out))
 
     def _find_stores(self) -> dict[Split, TokenStore]:
         quiet = self.trainer is not None and not self.trainer.is_global_zero
@@ -97,10 +97,8 @@ class _StoredPairsDataModule(_TreeDataModule):
         """Print what was left out or cut, and write the rows that were no pairs into the run folder."""
         if self.trainer is None or not self.trainer.is_global_zero:
             return
-        if store.skipped["counts"]:
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in store.skipped["counts"].items())
-            print(f"{self._names[split]}: {store.records:,} pairs; skipped rows: {counts}", flush=True)
-            write_json(Path(self.trainer.default_root_dir) / f"skipped_rows_{split}.json", store.skipped)
+        folder = Path(self.trainer.default_root_dir)
+        tell_left_out(self._names[split], split, store.records, store.skipped, folder)
         if len(store.counts) > 1:
             print(f"{split}: {len(store):,} pairs, {store.counts}", flush=True)
 
@@ -109,7 +107,9 @@ class _StoredPairsDataModule(_TreeDataModule):
             source = self._names.get("validation" if stage == "eval" else "train") or self._names.get(
                 "train", "the data"
             )
-            raise UserError(f"no pair of {source} is left to train on or to validate with: {trees.store.counts}")
+            first = "".join(f"; the first: {message}" for message in trees.store.skipped["first_messages"][:1])
+            raise UserError(f"no pair of {source} is left to train on or to validate with: {trees.store.counts}{first}")
+        self._check_vocabulary(trees.store.largest_id)
         collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout, trees.margins)
         self.data[stage] = TreeDataset(trees, collate)
         self.fingerprints[stage] = trees.fingerprint

@@ -1,7 +1,9 @@
 """What all data modules share: token trees made once, loaders in a seeded order, fingerprints for the run record."""
 
 import os
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -10,6 +12,9 @@ from torch.utils.data import DataLoader
 
 from lit_pref.data.loading import BatchSampler, DataPosition, TreeDataset, batch_loader
 from lit_pref.data.order import Batching
+from lit_pref.data.rows import tell_unused
+from lit_pref.data.shards import write_json
+from lit_pref.errors import UserError
 from lit_pref.types import RowLayout
 
 Stage = Literal["train", "eval"]
@@ -24,6 +29,25 @@ class PolicyModule(Protocol):
     policy: str
     row_layout: RowLayout
     append_eos: bool
+
+
+class NamedSource(NamedTuple):
+    """A file, glob, folder or hub id, and which of its splits, or a slice of them."""
+
+    source: str
+    split: str
+
+
+def named_sources(
+    train: str | None, validation: str | None, train_split: str, validation_split: str | None
+) -> dict[Stage, NamedSource]:
+    """Where the rows of each stage come from; a validation split without a source of its own is the training data's."""
+    named: dict[Stage, NamedSource] = {}
+    if train is not None:
+        named["train"] = NamedSource(train, train_split)
+    if validation is not None or (train is not None and validation_split is not None):
+        named["eval"] = NamedSource(validation or train or "", validation_split or "validation")
+    return named
 
 
 def run_seed() -> int:
@@ -65,6 +89,15 @@ class _TreeDataModule(LightningDataModule):
             self.data.clear()
             self.fingerprints.clear()
             self._made_for = self.consumer
+
+    def _check_vocabulary(self, largest_id: int) -> None:
+        """Raises UserError for a token that the model does not embed."""
+        embedded, known = self.consumer.model.get_input_embeddings().weight.shape[0], len(self.consumer.tokenizer)
+        if largest_id >= embedded:
+            raise UserError(
+                f"the token {largest_id} of the data is beyond the {embedded:,} that the model embeds, and the "
+                f"tokenizer has {known:,}: choose a tokenizer and a model that belong together"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +154,18 @@ class _TreeDataModule(LightningDataModule):
     def _batching(self, data: TreeDataset[Any]) -> Batching:
         padded = self.consumer.row_layout != "packed"
         return Batching(data.lengths, self.batch_size, self.max_tokens_per_batch, padded)
+
+
+def tell_left_out(source: str, name: str, rows: int, skipped: Mapping[str, Any], folder: Path) -> None:
+    """Print which columns were not used and how many rows were skipped, and write the latter into the run folder.
+
+    name: of the file there. skipped: as `SkippedRows.to_json` gives it.
+    """
+    tell_unused(skipped["unused_columns"])
+    if skipped["counts"]:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in skipped["counts"].items())
+        print(f"{source}: {rows:,} rows; skipped rows: {counts}", flush=True)
+        write_json(folder / f"skipped_rows_{name}.json", skipped)
 
 
 def _tell_longer(stage: Stage, batching: Batching) -> None:

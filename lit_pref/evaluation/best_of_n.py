@@ -23,6 +23,7 @@ from lit_pref.metrics import best_of_n, oracle_best_of_n
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.synthesis import GradedSample, GradedSamples, SampleSettings, SamplingJob, cached_samples
 from lit_pref.synthesis.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Outcome, Sampling, Split, Task
 
 
@@ -69,6 +70,8 @@ class BestOfN(Evaluation):
             raise ValueError(f"best of {max(n)} needs at least {max(n)} samples a problem, got {samples}")
         if samples > 1 and sampling.temperature == 0:
             raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
+        if problems is not None and problems < 1:
+            raise ValueError(f"problems must be >= 1, got {problems}")
         self.task, self.sampler, self.n, self.samples = task, sampler, tuple(n), samples
         self.sampling, self.split, self.count, self.seed = sampling, split, problems, seed
         self.cache_folder, self.prefix = cache_folder or default_cache_folder(), prefix
@@ -101,7 +104,7 @@ class BestOfN(Evaluation):
         return self._drawn
 
     def _draw(self, device: torch.device) -> _Drawn:
-        problems = held_out_problems(self.task, self.split, self.count, self.seed)
+        problems = gradable(self.task, held_out_problems(self.task, self.split, self.count, self.seed)).problems
         draw, vocabulary = SampleSettings(self.samples, self.sampling, self.seed), None
         if isinstance(self.sampler, Generator):
             job = SamplingJob(self.task, problems, self.sampler, draw, generator_identity(self.sampler), None)
@@ -113,8 +116,7 @@ class BestOfN(Evaluation):
             job = SamplingJob(self.task, problems, generator, draw, *identities)
         name = f"{len(problems):,} {self.split} problems of {self.task.name} x {self.samples}"
         found = cached_samples(self.cache_folder, job, name)
-        _check_harness(found)
-        return _Drawn(found.samples, vocabulary)
+        return _Drawn(_without_ungraded(found, self.samples, self.task.name), vocabulary)
 
     def _by_problem(self, graded: Sequence[GradedSample]) -> list[Sequence[GradedSample]]:
         return [graded[start : start + self.samples] for start in range(0, len(graded), self.samples)]
@@ -131,8 +133,14 @@ def _scored(samples: Sequence[GradedSample], own_tokens: bool) -> Scored:
     return Scored(samples[0].prompt, texts, ids if own_tokens and all(ids) else None)
 
 
-def _check_harness(found: GradedSamples) -> None:
-    broken = sum(sample.outcome is Outcome.HARNESS_ERROR for sample in found.samples)
-    if broken:
-        again = f"; remove {found.folder} to draw and grade anew" if found.kept else ""
-        raise HarnessError(f"{broken} of {len(found.samples)} gradings failed, which would blame the sampler{again}")
+def _without_ungraded(found: GradedSamples, of_each: int, name: str) -> list[GradedSample]:
+    """Without the problems that have a sample whose grading failed; Raises HarnessError where all have."""
+    broken = [number for number, each in enumerate(found.samples) if each.outcome is Outcome.HARNESS_ERROR]
+    left_out = {number // of_each for number in broken}
+    again = f"; remove {found.folder} to draw and grade anew" if found.kept else ""
+    said = f"{len(broken)} of {len(found.samples)} gradings failed, which would blame the sampler{again}"
+    if left_out and len(left_out) * of_each == len(found.samples):
+        raise HarnessError(said)
+    if left_out:
+        print(f"{name}: {said}; {len(left_out):,} problems are left out", flush=True)
+    return [each for number, each in enumerate(found.samples) if number // of_each not in left_out]

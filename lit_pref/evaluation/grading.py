@@ -1,7 +1,8 @@
 """Completions of held-out problems to verdicts, and what is none of them: truncated, without code, our own fault.
 
 A completion that was cut or that holds none counts as not passed, as anywhere else, and is counted apart, since it
-is mended apart: by more tokens, another prompt. A failure of the harness is never the model's: it has no figure.
+is mended apart: by more tokens, another prompt. A failure of the harness is never the model's: such a sample counts as
+if it had not been drawn.
 """
 
 from collections import Counter
@@ -25,21 +26,25 @@ class Finite(Protocol):
 
 
 class HarnessError(RuntimeError):
-    """Grading itself failed: the figures would blame the model for it."""
+    """Grading itself failed on all problems: there is no figure, which would blame the model for it."""
 
 
 class Counts(NamedTuple):
-    """Of each problem's samples: how many passed, held no code or answer, were truncated; each [problems]."""
+    """Of each problem's samples: how many passed, held no code or answer, were truncated, or could not be graded, which
+    is no fault of theirs; each [problems]."""
 
     passed: Tensor
     no_code: Tensor
     truncated: Tensor
+    ungraded: Tensor
 
 
 def held_out_problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
-    """`count` problems; None is all of a benchmark, and 1,000 of a task without end."""
+    """`count` problems; None is all of a benchmark, and 1,000 of a task without end. Raises ValueError for none."""
     if count is None:
         count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
+    if count < 1:
+        raise ValueError(f"problems must be >= 1, got {count}")
     return task.problems(split, count, seed)
 
 
@@ -67,12 +72,20 @@ def grade(
     return [[found[row, text] for text in several] for row, several in enumerate(texts)]
 
 
-def check_harness(verdicts: Sequence[Sequence[Verdict]]) -> None:
-    """Raise HarnessError where a grading failed."""
-    broken = [verdict for several in verdicts for verdict in several if verdict.outcome is Outcome.HARNESS_ERROR]
-    if broken:
-        total = sum(map(len, verdicts))
-        raise HarnessError(f"{len(broken)} of {total} gradings failed; the first: {broken[0].detail}")
+def ungraded(verdicts: Sequence[Sequence[Verdict]], needed: int) -> dict[int, str]:
+    """Which problems have fewer than the needed number of graded samples, by their place, and why.
+
+    Raises HarnessError where all have.
+    """
+    found = dict[int, str]()
+    for place, several in enumerate(verdicts):
+        broken = [verdict for verdict in several if verdict.outcome is Outcome.HARNESS_ERROR]
+        if broken and len(several) - len(broken) < needed:
+            found[place] = broken[0].detail
+    if found and len(found) == len(verdicts):
+        broken = [verdict for several in verdicts for verdict in several if verdict.outcome is Outcome.HARNESS_ERROR]
+        raise HarnessError(f"{len(broken)} of {sum(map(len, verdicts))} gradings failed; the first: {broken[0].detail}")
+    return found
 
 
 def counts(verdicts: Sequence[Sequence[Verdict]], finished: Sequence[Sequence[bool]]) -> Counts:
@@ -82,4 +95,5 @@ def counts(verdicts: Sequence[Sequence[Verdict]], finished: Sequence[Sequence[bo
         torch.tensor([each[Outcome.PASSED] for each in outcomes]),
         torch.tensor([each[Outcome.NO_CODE] + each[Outcome.NO_ANSWER] for each in outcomes]),
         torch.tensor([sum(not ended for ended in several) for several in finished]),
+        torch.tensor([each[Outcome.HARNESS_ERROR] for each in outcomes]),
     )

@@ -3,6 +3,7 @@
 Greedy pass@1 by default. The estimator is that of the HumanEval paper (arXiv 2107.03374, equation 1).
 What weights have once been measured to solve is kept in the cache folder, so that every run from the same start policy
 measures it once. Samples that were cut at the length limit, or hold no code or answer, are not passed and are counted.
+Problems whose references fail their own tests are left out before anything is sampled.
 Not covered: other stops than the model's own end; samples from elsewhere (`lit-pref evaluate`).
 """
 
@@ -22,9 +23,10 @@ from lit_pref.data.encoding import tokenizer_identity
 from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
-from lit_pref.evaluation.grading import Counts, check_harness, counts, grade, held_out_problems
+from lit_pref.evaluation.grading import Counts, counts, grade, held_out_problems, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import weights_fingerprint
+from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task
 
 # These say something of the program alone; that time or memory ran out may be the machine's fault.
@@ -82,12 +84,19 @@ class PassAtK(Evaluation):
             raise ValueError(f"k must hold numbers >= 1, got {list(k)}")
         if max(k) > samples:
             raise ValueError(f"pass@{max(k)} needs at least {max(k)} samples a problem, got {samples}")
+        if problems is not None and problems < 1:
+            raise ValueError(f"problems must be >= 1, got {problems}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if samples > 1 and sampling.temperature == 0:
+            raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
         self.task, self.split, self.count, self.k = task, split, problems, tuple(k)
         self.samples, self.sampling, self.seed, self.batch_size = samples, sampling, seed, batch_size
         self.cache, self.prefix = ArrayCache(cache_folder, "pass_at_k"), prefix
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
-        problems = held_out_problems(self.task, self.split, self.count, self.seed)
+        held_out = held_out_problems(self.task, self.split, self.count, self.seed)
+        problems = gradable(self.task, held_out, tell=module.global_rank == 0).problems
         key = self._key(module, problems)
         kept = None if key is None else self.cache.load(key, (len(Counts._fields), len(problems)))
         if kept is None:
@@ -98,25 +107,26 @@ class PassAtK(Evaluation):
             counted = Counts(*kept)
         if module.global_rank == 0:
             self._tell(counted)
-        return {f"{self.prefix}pass@{k}": pass_at_k(counted.passed, self.samples, k) for k in self.k}
+        return {f"{self.prefix}{name}": values for name, values in figures(counted, self.samples, self.k).items()}
 
     def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
         generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.batch_size)
         prompts = [problem.prompt for problem in problems]
         completions = generator.generate(prompts, self.samples, self.sampling, self.seed)
         verdicts = grade(self.task, problems, [[each.text for each in several] for several in completions])
-        check_harness(verdicts)
+        ungraded(verdicts, max(self.k))  # raises where there is no figure
         counted = counts(verdicts, [[each.finished for each in several] for several in completions])
         return _Measured(counted, all(verdict.outcome in _LASTING for several in verdicts for verdict in several))
 
     def _tell(self, counted: Counts) -> None:
-        """A line about samples that are no answers, where there are any."""
-        no_code, truncated = int(counted.no_code.sum()), int(counted.truncated.sum())
-        if no_code or truncated:
+        """A line about samples that are no answers or could not be graded, where there are any."""
+        no_code, truncated, broken = (int(n.sum()) for n in (counted.no_code, counted.truncated, counted.ungraded))
+        if no_code or truncated or broken:
             total = len(counted.passed) * self.samples
+            failed = f", and of {broken:,} the grading failed, which are left out" if broken else ""
             print(
                 f"{self.task.name}: of {total:,} samples {truncated:,} were cut at {self.sampling.max_new_tokens} "
-                f"tokens and {no_code:,} held no code or answer",
+                f"tokens and {no_code:,} held no code or answer{failed}",
                 flush=True,
             )
 
@@ -146,6 +156,19 @@ def _code(task: Task) -> str | None:
     except (OSError, TypeError):
         return None
     return digest.hexdigest()
+
+
+def figures(counted: Counts, samples: int | Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
+    """`pass@k` of each problem over its graded samples, [problems]; NaN where these are fewer than the largest k.
+
+    samples: how many all problems have, or each.
+    """
+    totals = torch.as_tensor(samples).expand(len(counted.passed)) - counted.ungraded.long()  # kept as floats
+    enough = (totals >= max(ks)) | (counted.ungraded == 0)
+    found = {f"pass@{k}": torch.full((len(totals),), math.nan) for k in ks}
+    for k in ks:
+        found[f"pass@{k}"][enough] = pass_at_k(counted.passed[enough], totals[enough], k)
+    return found
 
 
 def pass_at_k(passed: Tensor, samples: int | Tensor, k: int) -> Tensor:

@@ -13,17 +13,20 @@ from rich import box
 from rich.table import Table
 
 from lit_pref.data.shards import JsonValue
-from lit_pref.evaluation.grading import counts
-from lit_pref.evaluation.pass_at_k import pass_at_k
+from lit_pref.evaluation.grading import counts, ungraded
+from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.evaluation.sample_files import Samples
 from lit_pref.metrics import Interval, mean_interval
-from lit_pref.types import Outcome, Verdict
+from lit_pref.types import Outcome, Problem, Verdict
 
 
 class Results(NamedTuple):
     """Figures over problems, and how many samples came to what.
 
-    outcomes: by kind, those without code among them. truncated: whose end was not seen; None where that is not known.
+    problems: that the figures are over. outcomes: of all samples, by kind, those without code among them.
+    truncated: whose end was not seen; None where that is not known.
+    failing_references, ungraded: why problems are left out, by id: their references fail their own tests, or too many
+        of their samples could not be graded.
     """
 
     figures: dict[str, Interval]
@@ -31,6 +34,8 @@ class Results(NamedTuple):
     samples: int
     outcomes: Counter[Outcome]
     truncated: int | None
+    failing_references: dict[str, str]
+    ungraded: dict[str, str]
 
     def to_json(self) -> dict[str, JsonValue]:
         outcomes = {outcome.value: self.outcomes[outcome] for outcome in Outcome}
@@ -40,6 +45,7 @@ class Results(NamedTuple):
             "samples": self.samples,
             "outcomes": outcomes,
             "truncated": self.truncated,
+            "left_out": {"failing_references": {**self.failing_references}, "ungraded": {**self.ungraded}},
         }
 
     def table(self, title: str) -> Table:
@@ -53,6 +59,9 @@ class Results(NamedTuple):
             table.add_row(name, f"{100 * mean:.1f}% [{100 * low:.1f}, {100 * high:.1f}]")
         table.add_section()
         table.add_row("problems", f"{self.problems:,}")
+        for reason, names in (("the reference fails", self.failing_references), ("not graded", self.ungraded)):
+            if names:
+                table.add_row(f"  left out, {reason}", f"{len(names):,}")
         table.add_row("samples", f"{self.samples:,}")
         for outcome in Outcome:
             if self.outcomes[outcome]:
@@ -62,16 +71,29 @@ class Results(NamedTuple):
         return table
 
 
-def evaluation_results(samples: Samples, verdicts: Sequence[Sequence[Verdict]], ks: Sequence[int]) -> Results:
-    """The results of samples of each problem and their verdicts. Raises ValueError where a k needs more samples."""
+def evaluation_results(
+    problems: Sequence[Problem],
+    samples: Samples,
+    verdicts: Sequence[Sequence[Verdict]],
+    ks: Sequence[int],
+    failing_references: dict[str, str],
+) -> Results:
+    """The results of samples of each problem and their verdicts.
+
+    Raises ValueError where a k needs more samples, HarnessError where no problem could be graded.
+    """
     counted = counts(verdicts, [[each.finished for each in several] for several in samples.completions])
     totals = torch.tensor([len(several) for several in verdicts])
+    broken = ungraded(verdicts, max(ks))
+    values = figures(counted, totals, ks)
     return Results(
-        {f"pass@{k}": mean_interval(pass_at_k(counted.passed, totals, k)) for k in ks},
-        len(verdicts),
+        {name: mean_interval(each[~each.isnan()]) for name, each in values.items()},
+        len(verdicts) - len(broken),
         int(totals.sum()),
         Counter(verdict.outcome for several in verdicts for verdict in several),
         int(counted.truncated.sum()) if samples.ends_known else None,
+        failing_references,
+        {problems[place].id: why for place, why in broken.items()},
     )
 
 

@@ -22,6 +22,12 @@ class Samples(NamedTuple):
     completions: list[list[Completion]]
     ends_known: bool
 
+    def kept(self, problems: Sequence[Problem], left: Sequence[Problem]) -> "Samples":
+        """Those of the problems that are left of all."""
+        names = {problem.id for problem in left}
+        pairs = zip(problems, self.completions, strict=True)
+        return self._replace(completions=[several for problem, several in pairs if problem.id in names])
+
 
 def read_samples(path: Path, problems: Sequence[Problem]) -> Samples:
     """The samples of each problem, in the order of the file, without tokens.

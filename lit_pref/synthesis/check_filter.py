@@ -7,7 +7,7 @@ Not covered: references that answer at random.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from lit_pref.syntax import MUTANT_KINDS, MutantKind, mutants
@@ -81,28 +81,36 @@ class CheckReport(NamedTuple):
 def filter_checks(drafts: Sequence[Draft], sandbox: Sandbox, rule: KillFilter) -> list[CheckReport]:
     """One report a draft, in order.
 
-    The sandbox is used twice: for each assert on the reference, then for what passed, on the reference and its mutants.
+    The sandbox is used three times: for each assert on the reference, for what passed together, and for what passed
+    then on the mutants, with the licence that the reference needed.
     """
     tried = [draft.asserts if draft.source else [] for draft in drafts]
     programs = [
-        Program(draft.source, check=_check(draft, [part]))
+        Program(draft.source, check=_check(draft, [part], None))
         for draft, parts in zip(drafts, tried, strict=True)
         for part in parts
     ]
     results = iter(sandbox.run(programs))
     of_asserts = [[next(results) for _ in parts] for parts in tried]
     checks = [
-        _check(draft, [part for part, verdict in zip(parts, verdicts, strict=True) if verdict.passed])
+        _check(draft, [part for part, verdict in zip(parts, verdicts, strict=True) if verdict.passed], None)
         for draft, parts, verdicts in zip(drafts, tried, of_asserts, strict=True)
     ]
+    both = zip(drafts, checks, strict=True)
+    results = iter(sandbox.run([Program(draft.source, check=check) for draft, check in both if check.code]))
+    of_references = [next(results) if check.code else None for check in checks]
+    checks = [
+        replace(check, licence=verdict.licence if verdict else ())
+        for check, verdict in zip(checks, of_references, strict=True)
+    ]
     sources = [
-        [draft.source, *_mutated(draft.source, rule)] if check.code else []
-        for draft, check in zip(drafts, checks, strict=True)
+        _mutated(draft.source, rule) if verdict and verdict.passed else []
+        for draft, verdict in zip(drafts, of_references, strict=True)
     ]
     programs = [Program(text, check=check) for check, texts in zip(checks, sources, strict=True) for text in texts]
     results = iter(sandbox.run(programs))
-    of_sources = [[next(results) for _ in texts] for texts in sources]
-    return [_report(*row, rule) for row in zip(drafts, checks, of_asserts, of_sources, strict=True)]
+    of_mutants = [[next(results) for _ in texts] for texts in sources]
+    return [_report(*row, rule) for row in zip(drafts, checks, of_asserts, of_references, of_mutants, strict=True)]
 
 
 def summarize(reports: Sequence[CheckReport]) -> dict[str, int | float | None]:
@@ -117,8 +125,8 @@ def summarize(reports: Sequence[CheckReport]) -> dict[str, int | float | None]:
     }
 
 
-def _check(draft: Draft, parts: list[Assertion]) -> Check:
-    return Check(joined(parts), entry_points=(draft.problem.entry_point,))
+def _check(draft: Draft, parts: list[Assertion], licence: tuple[str, ...] | None) -> Check:
+    return Check(joined(parts), entry_points=(draft.problem.entry_point,), licence=licence)
 
 
 def _mutated(source: str, rule: KillFilter) -> list[str]:
@@ -128,27 +136,27 @@ def _mutated(source: str, rule: KillFilter) -> list[str]:
 
 
 def _report(
-    draft: Draft, check: Check, of_asserts: list[Verdict], of_sources: list[Verdict], rule: KillFilter
+    draft: Draft,
+    check: Check,
+    of_asserts: list[Verdict],
+    of_reference: Verdict | None,
+    of_mutants: list[Verdict],
+    rule: KillFilter,
 ) -> CheckReport:
-    """of_sources: of the whole check on the reference and its mutants; none where no assert passed."""
+    """of_reference: of the whole check; None where no assert passed."""
     asserts = sum(verdict.passed for verdict in of_asserts)
-    ran = [verdict for verdict in of_sources[1:] if verdict.outcome is not Outcome.HARNESS_ERROR]
+    ran = [verdict for verdict in of_mutants if verdict.outcome is not Outcome.HARNESS_ERROR]
     killed = sum(not verdict.passed for verdict in ran)
-    fate = _fate(draft, of_asserts, of_sources, killed / len(ran) if ran else None, rule)
+    deciding = [of_reference] if of_reference else of_asserts
+    if not draft.asserts:
+        fate: CheckFate = "no code"
+    elif deciding and all(verdict.outcome is Outcome.HARNESS_ERROR for verdict in deciding):
+        fate = "harness"
+    elif not of_reference or not of_reference.passed:
+        fate = "reference failed"
+    elif not ran:
+        fate = "harness" if of_mutants else "no mutants"
+    else:
+        fate = "too weak" if killed / len(ran) < rule.min_kill_rate else "kept"
     dropped = len(of_asserts) - asserts
     return CheckReport(draft.problem.id, fate, check if check.code else None, asserts, dropped, killed, len(ran))
-
-
-def _fate(
-    draft: Draft, of_asserts: list[Verdict], of_sources: list[Verdict], rate: float | None, rule: KillFilter
-) -> CheckFate:
-    if not draft.asserts:
-        return "no code"
-    deciding = of_sources[:1] or of_asserts
-    if deciding and all(verdict.outcome is Outcome.HARNESS_ERROR for verdict in deciding):
-        return "harness"
-    if not of_sources or not of_sources[0].passed:
-        return "reference failed"
-    if rate is None:
-        return "harness" if of_sources[1:] else "no mutants"
-    return "too weak" if rate < rule.min_kill_rate else "kept"

@@ -23,6 +23,7 @@ from lit_pref.synthesis.execution import SampleSettings
 from lit_pref.synthesis.graded_samples import SamplingJob, cached_samples, tokenizer_fingerprint
 from lit_pref.synthesis.sides import Written
 from lit_pref.synthesis.snippets import Snippet
+from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, PreferencePair, Problem, Sampling, Split, Task
 
 
@@ -61,10 +62,13 @@ def task_pairs(
 
     cache: the folder that samples are kept in. Raises UserError where the construction needs what a task has not.
     """
-    problems = task.problems(split, count, seed)
+    found = gradable(task, task.problems(split, count, seed))
+    problems = found.problems
     needs = made_by.construction.needs
     samples = {role: _samples(task, split, problems, role, made_by, seed, cache, device) for role in needs}
     counts: Counter[str] = Counter({"problems": len(problems)})
+    if found.left_out:
+        counts["problems left out, the reference fails"] = len(found.left_out)
     made: list[tuple[Problem, Sides]] = []
     for number, problem in enumerate(problems):
         written = {role: several[number] for role, several in samples.items()}
@@ -147,12 +151,15 @@ def _verified(task: Task, made: list[tuple[Problem, Sides]], counts: Counter[str
     problems = [problem for problem, sides in made for _ in sides]
     verdicts = task.grade(problems, [side.code for _, sides in made for side in sides])
     broken = [verdict for verdict in verdicts if verdict.outcome is Outcome.HARNESS_ERROR]
-    if broken:
+    if broken and len(broken) == len(verdicts):
         raise UserError(f"{len(broken)} of {len(verdicts)} gradings failed; the first: {broken[0].detail}")
     kept = []
     for number, pair in enumerate(made):
-        better, worse = (verdict.passed for verdict in verdicts[2 * number : 2 * number + 2])
+        both = verdicts[2 * number : 2 * number + 2]
+        better, worse = (verdict.passed for verdict in both)
         fault = "" if better and not worse else "both pass" if better else "better side fails"
+        if any(verdict.outcome is Outcome.HARNESS_ERROR for verdict in both):
+            fault = "harness error"
         if fault:
             counts[fault] += 1
         else:

@@ -34,6 +34,7 @@ class CodeTask(Task):
         self.bug_rate = bug_rate
 
     name = "code"
+    references_pass = True
 
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
         """`count` problems with distinct prompts; with a larger count the same ones come first.

@@ -28,7 +28,7 @@ from lit_pref.tasks.graded_code import (
     texts_in,
     user_turn,
 )
-from lit_pref.types import Check, IOCase, Problem, Program, Sandbox, Split, Text, Verdict
+from lit_pref.types import Check, FailingReferences, IOCase, Problem, Program, Sandbox, Split, Text, Verdict
 
 _FORMS = ("test_list", "test", "input_output", "tests")
 _REQUEST = (
@@ -61,6 +61,8 @@ class CodeProblems(_CodeBenchmark):
             completion as they are.
         thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
             "<think>", or an opening and a closing one with a space between.
+        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
+            error stops before anything is sampled.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -73,9 +75,10 @@ class CodeProblems(_CodeBenchmark):
         style: Style = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterator[Row]:

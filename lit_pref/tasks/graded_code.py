@@ -8,7 +8,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from lit_pref.data.rows import Row, RowError
 from lit_pref.errors import UserError
@@ -16,7 +16,19 @@ from lit_pref.sandbox import default_sandbox
 from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.python import missing, statements
 from lit_pref.syntax.thoughts import without_thoughts
-from lit_pref.types import Check, Demonstration, Outcome, Problem, Program, Sandbox, Split, Task, Text, Verdict
+from lit_pref.types import (
+    Check,
+    Demonstration,
+    FailingReferences,
+    Outcome,
+    Problem,
+    Program,
+    Sandbox,
+    Split,
+    Task,
+    Text,
+    Verdict,
+)
 
 Style = Literal["completion", "chat"]
 """How a problem is put: the benchmark's own prompt, to be continued as text; or a user's turn with it, in our words."""
@@ -30,11 +42,21 @@ class _CodeBenchmark(Task):
     splits: ClassVar[tuple[Split, ...]] = ("test",)
     seconds: ClassVar[int] = 2  # that a program and its tests have, unless the user gives a sandbox
 
-    def __init__(self, style: Style, extract: bool, thoughts: Sequence[str], sandbox: Sandbox | None) -> None:
+    def __init__(
+        self,
+        style: Style,
+        extract: bool,
+        thoughts: Sequence[str],
+        failing_references: FailingReferences,
+        sandbox: Sandbox | None,
+    ) -> None:
         if style not in ("completion", "chat"):
             raise ValueError(f'style must be "completion" or "chat", got {style!r}')
+        if failing_references not in get_args(FailingReferences):
+            raise ValueError(f'failing_references must be "leave_out" or "error", got {failing_references!r}')
         without_thoughts("", thoughts)  # raises for a tag that has no end
         self.style, self.extract, self.thoughts, self._sandbox = style, extract, tuple(thoughts), sandbox
+        self.failing_references = failing_references
 
     @abstractmethod
     def _rows(self, split: Split) -> Iterable[Row]:

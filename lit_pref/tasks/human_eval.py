@@ -15,7 +15,7 @@ from lit_pref.errors import UserError
 from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.evalplus import differential_check, hub_inputs, released_inputs
 from lit_pref.tasks.graded_code import Style, _CodeBenchmark, fenced, identifier_in, text_in, user_turn
-from lit_pref.types import Check, Problem, Sandbox, Split
+from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split
 
 _REQUEST = (
     "Complete this Python function. Answer with a single code block that holds the whole function, together with "
@@ -35,6 +35,8 @@ class HumanEval(_CodeBenchmark):
             completion as they are, as the package's own harness does.
         thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
             "<think>", or an opening and a closing one with a space between.
+        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
+            error stops before anything is sampled.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -46,9 +48,10 @@ class HumanEval(_CodeBenchmark):
         style: Style = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:
@@ -72,6 +75,7 @@ class HumanEvalPlus(_CodeBenchmark):
         style: as of HumanEval.
         extract: as of HumanEval.
         thoughts: as of HumanEval.
+        failing_references: as of HumanEval.
         sandbox: as of HumanEval, but with 10 seconds a program.
     """
 
@@ -84,9 +88,10 @@ class HumanEvalPlus(_CodeBenchmark):
         style: Style = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:

@@ -24,7 +24,7 @@ from lit_pref.tasks.graded_code import (
     texts_in,
     user_turn,
 )
-from lit_pref.types import Check, Problem, Sandbox, Split, Text
+from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split, Text
 
 _NUMBERS: dict[Split, range] = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511)}
 _REQUEST = (
@@ -46,6 +46,8 @@ class MBPP(_CodeBenchmark):
             completion as it is.
         thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
             "<think>", or an opening and a closing one with a space between.
+        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
+            error stops before anything is sampled.
         sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
     """
 
@@ -58,9 +60,10 @@ class MBPP(_CodeBenchmark):
         style: Style = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterator[Row]:
@@ -89,6 +92,7 @@ class MBPPPlus(_CodeBenchmark):
         style: as of MBPP.
         extract: as of MBPP.
         thoughts: as of MBPP.
+        failing_references: as of MBPP.
         sandbox: as of MBPP, but with 10 seconds a program.
     """
 
@@ -101,9 +105,10 @@ class MBPPPlus(_CodeBenchmark):
         style: Style = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
         self.source = source
 
     def _rows(self, split: Split) -> Iterable[Row]:

@@ -22,6 +22,9 @@ class Mixture(Task):
         if len(tasks) < 2:
             raise ValueError(f"a mixture needs at least 2 tasks, got {len(tasks)}")
         self.tasks = tuple(tasks)
+        self.references_pass = all(task.references_pass for task in self.tasks)
+        if any(task.failing_references == "error" for task in self.tasks):
+            self.failing_references = "error"
         self._task_of: dict[str, int] = {}  # of the problems that were given out
 
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:

@@ -39,6 +39,7 @@ class ReasoningTask(Task, PairTask):
     """
 
     name = "reasoning"
+    references_pass = True
 
     def __init__(self, mistakes: Sequence[Mistake] = MISTAKES) -> None:
         unknown = sorted(set(mistakes) - set(MISTAKES))

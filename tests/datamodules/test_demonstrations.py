@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch import Trainer, seed_everything
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lit_pref.data.formats import DemonstrationKeys
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.datamodules import DemonstrationsDataModule
 from lit_pref.errors import UserError
@@ -141,3 +142,31 @@ def test_nothing_within_the_limits_is_an_error(policy: str, tmp_path: Path):
         fitted(data, policy, tmp_path)
     with pytest.raises(UserError, match="no demonstration of the task is left for train"):
         fitted(DemonstrationsDataModule(train_size=0), policy, tmp_path)
+
+
+def test_bad_rows_stop_or_are_skipped_and_unused_columns_named(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    # The embedded tokenizer has no chat template: its model takes no system text.
+    rows = [*ROWS, {"system": "s", **ROWS[0]}, {"prompt": "q"}, {**ROWS[0], "context": "c"}]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=r"a.jsonl:8: expected the key \"completion\""):
+        fitted(DemonstrationsDataModule(train=path), policy, tmp_path)
+    with pytest.raises(UserError, match=r"a.jsonl:7: a conversation needs a chat template"):
+        fitted(DemonstrationsDataModule(train=path, train_split="train[:7]"), policy, tmp_path)
+    data = DemonstrationsDataModule(train=path, on_bad_row="skip")
+    fitted(data, policy, tmp_path)
+    assert len(data.data["train"]) == 7
+    skipped = json.loads((tmp_path / "skipped_rows_train.json").read_text())
+    assert skipped["counts"] == {"missing key": 1, "chat template": 1}
+    told = capsys.readouterr()
+    assert "skipped rows: 1 missing key, 1 chat template" in told.out
+    assert f'{path}:9: the column "context" is not used' in told.err
+
+
+def test_key_names_of_the_user(policy: str, tmp_path: Path):
+    rows = [{"question": row["prompt"], "answer": row["completion"]} for row in ROWS]
+    keys = DemonstrationKeys("question", "answer")
+    data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", rows), keys=keys, validation_split="train[:2]")
+    fitted(data, policy, tmp_path)
+    assert texts(data)[:2] == texts(data, "eval") == [Demonstration(r["prompt"], r["completion"]) for r in ROWS[:2]]

@@ -173,6 +173,61 @@ def test_a_share_is_held_out(policy: str, tmp_path: Path):
     assert splits[0] == splits[1] != splits[2]
 
 
+def test_pairs_of_one_prompt_are_on_one_side(policy: str, tmp_path: Path):
+    # 10 prompts of four pairs, two of which write theirs otherwise: 10 of 40 are wanted, 8 or 12 come nearest.
+    rows = [
+        {**row, "prompt": ["# {}\n", "# {} \n\n", "#\t{}\n", "# {}\n"][i % 4].format(i // 4)}
+        for i, row in enumerate(ROWS)
+    ]
+    data = made(PairsDataModule(written(tmp_path / "a.jsonl", rows), validation_share=0.25), policy, tmp_path)
+    train, held_out = ({prompt.split()[1] for prompt, _, _ in texts(data, stage)} for stage in ("train", "eval"))
+    assert not train & held_out and len(train | held_out) == 10 and len(data.data["eval"]) in (8, 12)
+
+
+def test_of_four_pairs_one_is_held_out_and_of_one_prompt_none(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS[:4])), policy, tmp_path)
+    assert (len(data.data["train"]), len(data.data["eval"])) == (3, 1)
+    rows = [{**row, "prompt": "# 1\n", "rejected": f"z{i}"} for i, row in enumerate(ROWS[:4])]
+    data = made(PairsDataModule(written(tmp_path / "b.jsonl", rows)), policy, tmp_path)
+    assert len(data.data["train"]) == 4 and "eval" not in data.data
+    assert "the pairs have one prompt, so none is held out and nothing is measured" in capsys.readouterr().out
+
+
+def test_tokens_beyond_the_embedding_are_refused_before_training(policy: str, tmp_path: Path):
+    module = module_of(policy)
+    module.tokenizer.add_tokens(["<new>"])  # 885 tokens, the model embeds 884
+    rows = [*ROWS, {"prompt": "# 1", "chosen": "<new>", "rejected": "x"}]
+    with pytest.raises(UserError, match=r"token 884 of the data is beyond the 884 that.* tokenizer has 885"):
+        trainer_for(tmp_path).fit(module, PairsDataModule(written(tmp_path / "a.jsonl", rows)))
+
+
+def test_splits_of_a_saved_data_set_and_slices_of_a_file(policy: str, tmp_path: Path):
+    import datasets
+
+    saved = {"train_prefs": datasets.Dataset.from_list(ROWS[:30]), "test_prefs": datasets.Dataset.from_list(ROWS[30:])}
+    datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
+    splits = {"train_split": "train_prefs", "validation_split": "test_prefs"}
+    data = made(PairsDataModule(str(tmp_path / "saved"), **splits), policy, tmp_path)
+    assert [len(data.data[stage]) for stage in ("train", "eval")] == [30, 10]
+    with pytest.raises(UserError, match=r'has no split "train": expected one of train_prefs, test_prefs.*train_split'):
+        made(PairsDataModule(str(tmp_path / "saved")), policy, tmp_path)
+    splits = {"train_split": "train[:20%]", "validation_split": "train[-3:]"}
+    data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS), **splits), policy, tmp_path)
+    assert [prompt for prompt, _, _ in texts(data, "eval")] == ["# 37\n", "# 38\n", "# 39\n"]
+    assert len(data.data["train"]) == 8
+
+
+def test_columns_that_are_not_used_are_named_by_every_run(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = written(tmp_path / "a.jsonl", [*ROWS, {**ROWS[0], "context": "c"}, {**ROWS[0], "context": "d"}])
+    for _ in range(2):
+        made(PairsDataModule(path), policy, tmp_path)
+        assert capsys.readouterr().err.count(f'{path}:41: the column "context" is not used') == 1
+
+
 def test_validation_pairs_of_their_own_leave_training_whole(policy: str, tmp_path: Path):
     train, held_out = written(tmp_path / "a.jsonl", ROWS[:30]), written(tmp_path / "b.jsonl", ROWS[30:])
     data = made(PairsDataModule(train, validation=held_out), policy, tmp_path)
@@ -247,7 +302,7 @@ def test_a_later_run_finds_the_tokens_and_tells_what_was_left_out(
         return data, "\n".join(told), read
 
     first, told, skipped = run()
-    assert f"{path}: 41 pairs; skipped rows: 1 missing key" in told  # the long one is a pair, though not kept
+    assert f"{path}: 41 rows; skipped rows: 1 missing key" in told  # the long one is a pair, though not kept
     assert "train: 40 pairs, {'kept': 40, 'dropped_long_prompt': 1}" in told
     assert len(stores(tmp_path)) == 1 and skipped["counts"] == {"missing key": 1}
 

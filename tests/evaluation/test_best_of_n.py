@@ -174,6 +174,25 @@ def test_the_sampled_tokens_are_scored_where_they_mean_the_same(
     assert given[5:] == [False] * 5
 
 
+class Breaking(Digits):
+    """No process can be had for a 5, which problem 2 (6, 7, 8, 9) does not have and problem 1 (3, 5, 7, 9) has."""
+
+    name = "breaking"
+
+    def grade(self, problems: Any, completions: Any) -> list[Verdict]:
+        broken = Verdict(Outcome.HARNESS_ERROR)
+        graded = super().grade(problems, completions)
+        return [broken if text == "5" else each for text, each in zip(completions, graded, strict=True)]
+
+
+def test_a_problem_whose_grading_failed_is_left_out(tmp_path: Path, sampled: list[int], module: Reward, capsys) -> None:
+    figures = evaluation(tmp_path, task=Breaking(), problems=3, n=(1,))(module)
+    assert figures["best_of_n/1"].tolist() == [by_all_subsets(0, 1, 4), by_all_subsets(2, 1, 4)]
+    assert (
+        "breaking: 1 of 12 gradings failed" in (told := capsys.readouterr().out) and "1 problems are left out" in told
+    )
+
+
 def test_a_failure_of_the_harness_is_nobody_s_pick(tmp_path: Path, sampled: list[int], module: Reward) -> None:
     with pytest.raises(HarnessError, match=r"of 20 gradings failed, .*; remove .*digits-.* to draw and grade anew"):
         evaluation(tmp_path, task=Digits(Outcome.HARNESS_ERROR))(module)

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_pref.evaluation.grading import HarnessError, check_harness, counts, grade, held_out_problems
+from lit_pref.evaluation.grading import HarnessError, counts, grade, held_out_problems, ungraded
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Outcome, Problem, Task, Verdict
 
@@ -48,13 +48,22 @@ def test_the_embedded_task_has_no_end():
 
 
 def test_counts_of_each_problem():
-    verdicts = [[Verdict(Outcome(name)) for name in several.split()] for several in ("passed no_code", "no_code error")]
-    found = counts(verdicts, [[True, False], [False, False]])
-    assert [each.tolist() for each in found] == [[1, 0], [1, 1], [1, 2]]
+    outcomes = ("passed no_code", "no_code error", "harness_error passed")
+    verdicts = [[Verdict(Outcome(name)) for name in several.split()] for several in outcomes]
+    found = counts(verdicts, [[True, False], [False, False], [True, True]])
+    assert [each.tolist() for each in found] == [[1, 0, 1], [1, 1, 0], [1, 2, 0], [0, 0, 1]]
 
 
 def test_a_failure_of_the_harness_is_none_of_the_models():
     fine, broken = Verdict(Outcome.PASSED), Verdict(Outcome.HARNESS_ERROR, detail="no process")
-    check_harness([[fine], [fine]])
-    with pytest.raises(HarnessError, match="2 of 3 gradings failed; the first: no process"):
-        check_harness([[fine, broken], [broken]])
+    assert ungraded([[fine], [fine]], needed=2) == {}  # too few samples are another matter
+    several = [[fine, broken], [broken, broken], [fine, fine]]
+    assert ungraded(several, needed=1) == {1: "no process"}
+    assert ungraded(several, needed=2) == {0: "no process", 1: "no process"}
+    with pytest.raises(HarnessError, match="3 of 4 gradings failed; the first: no process"):
+        ungraded(several[:2], needed=2)
+
+
+def test_no_problem_is_none_to_measure_on():
+    with pytest.raises(ValueError, match="problems must be >= 1, got 0"):
+        held_out_problems(Lengths(), "test", 0, seed=0)

@@ -1,5 +1,6 @@
 import importlib.util
 import sys
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -9,7 +10,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.evaluation import PassAtK, pass_at_k
-from lit_pref.evaluation.grading import HarnessError
+from lit_pref.evaluation.grading import Counts, HarnessError
+from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.tasks import CodeTask
@@ -205,10 +207,47 @@ def test_samples_that_are_no_answers_are_told_apart_also_when_they_are_found_aga
     assert capsys.readouterr().out == "even: of 18 samples 6 were cut at 128 tokens and 0 held no code or answer\n"
 
 
-def test_a_failure_of_the_harness_stops_the_run(tmp_path, sampled):
-    with pytest.raises(HarnessError, match="6 of 18 gradings failed"):
-        evaluation(tmp_path, Even(Outcome.HARNESS_ERROR))(Policy())
-    assert not list(tmp_path.rglob("*.npy"))
+def test_a_failure_of_the_harness_costs_its_sample_and_is_not_kept(tmp_path, sampled, capsys):
+    found = evaluation(tmp_path, Even(Outcome.HARNESS_ERROR))(Policy())
+    # of 0, 1, 2 the 1 is not graded: the other two pass
+    torch.testing.assert_close(found["pass@1"], torch.ones(6))
+    told = "of 18 samples 0 were cut at 128 tokens and 0 held no code or answer, and of 6 the grading failed"
+    assert told in capsys.readouterr().out and not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_problem_with_too_few_graded_samples_has_no_figure():
+    counted = Counts(*(torch.tensor(n) for n in ([1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 2])))
+    found = figures(counted, 2, (1, 2))
+    assert [values.tolist()[0] for values in found.values()] == [0.5, 1.0]
+    assert all(values[1:].isnan().all() for values in found.values())
+    assert figures(counted, 2, (1,))["pass@1"].tolist()[:2] == [0.5, 1.0]
+
+
+def test_a_run_without_a_single_grading_stops(tmp_path, sampled):
+    class Broken(Even):
+        def grade(self, problems, completions):
+            return [Verdict(Outcome.HARNESS_ERROR, detail="no process") for _ in completions]
+
+    with pytest.raises(HarnessError, match="18 of 18 gradings failed; the first: no process"):
+        evaluation(tmp_path, Broken())(Policy())
+
+
+class Referenced(Even):
+    """References are as the numbers of the problems."""
+
+    name = "referenced"
+
+    def problems(self, split, count, seed):
+        return [replace(each, reference=each.id) for each in super().problems(split, count, seed)]
+
+
+def test_problems_whose_references_fail_are_left_out(tmp_path, sampled, capsys):
+    measure = evaluation(tmp_path, Referenced())
+    for told in (True, False):  # before and after training
+        assert len(measure(Policy())["pass@1"]) == 3
+        assert (
+            "3 of 6 problems fail their own tests; they are left out: 1 (failed)" in capsys.readouterr().out
+        ) == told
 
 
 @pytest.mark.parametrize("worst", [Outcome.TIMEOUT, Outcome.MEMORY, Outcome.KILLED])

@@ -16,12 +16,12 @@ F = Problem("f", "p", "r", entry_point="f")
 class Scripted(Sandbox):
     """A verdict by what stands in a program's source, and in its check."""
 
-    def __init__(self, *rules, otherwise=Outcome.PASSED):
-        self.rules, self.otherwise, self.runs = rules, otherwise, []
+    def __init__(self, *rules, otherwise=Outcome.PASSED, licence=()):
+        self.rules, self.otherwise, self.licence, self.runs = rules, otherwise, licence, []
 
     def run(self, programs):
         self.runs.append(programs)
-        return [Verdict(self._outcome(program)) for program in programs]
+        return [Verdict(self._outcome(program), licence=self.licence) for program in programs]
 
     def _outcome(self, program):
         for source, check, outcome in self.rules:
@@ -50,12 +50,14 @@ def test_a_mutant_that_was_not_run_counts_neither_way():
 
 
 def test_asserts_are_tried_one_by_one_and_what_is_left_together():
-    sandbox = Scripted(("x < 1", "f(1)", Outcome.FAILED))
+    sandbox = Scripted(("x < 1", "f(1)", Outcome.FAILED), licence=("__eq__",))
     report = filtered(sandbox, min_kill_rate=0)
-    first, second = sandbox.runs
+    first, (whole,), mutated = sandbox.runs
     assert [program.check.code for program in first] == ["assert f(0)\n", "assert f(1)\n"]
-    assert {program.check for program in second} == {Check("assert f(0)\n", entry_points=("f",))} == {report.check}
-    assert second[0].source == "def f(x):\n    return x < 1\n" and len(second) == 6
+    assert {program.check.licence for program in (*first, whole)} == {None}  # which the reference is to give
+    assert whole.source == "def f(x):\n    return x < 1\n" and whole.check.code == "assert f(0)\n"
+    check = Check("assert f(0)\n", entry_points=("f",), licence=("__eq__",))
+    assert {program.check for program in mutated} == {check} == {report.check} and len(mutated) == 5
     assert (report.asserts, report.dropped) == (1, 1)
 
 

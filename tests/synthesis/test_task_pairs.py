@@ -145,7 +145,7 @@ def test_a_mutant_is_a_body_too_and_fails(tmp_path: Path, calls: list[Any], of: 
 
 
 def test_prompts_of_another_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    questions = [Problem("q-1", "What is 2 + 2?", "4")]
+    questions = [Problem("q-1", "What is 2 + 2?", "")]
     monkeypatch.setattr(Adding, "problems", lambda *_: questions)
     with pytest.raises(UserError, match=r"q-1: code pairs of a task need prompts that are a comment.*'What is 2"):
         made(tmp_path, construction=MutatedRejected())
@@ -154,6 +154,7 @@ def test_prompts_of_another_form_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_gradings_that_fail_are_no_verdict_on_a_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found = made(tmp_path)
     broken = [Verdict(Outcome.HARNESS_ERROR, detail="no worker")]
+    monkeypatch.setattr(Adding, "references_pass", True)
     monkeypatch.setattr(Adding, "grade", lambda _, problems, texts: broken * len(texts))
     with pytest.raises(UserError, match="10 of 10 gradings failed; the first: no worker"):
         made(tmp_path, verified=True)

@@ -1,0 +1,34 @@
+"""Which rows of a data set are held out: whole prompts, so that none is measured on that is trained on.
+
+Not covered: prompts that say the same in other words; rows of several files, of which each is a data set of its own.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def held_out_rows(prompts_N: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.int32]:
+    """Rows to hold out, ascending: drawn prompt by prompt with numpy, until they are as near to the share as can be.
+
+    prompts_N: equal for rows of the same prompt.
+    share: in [0, 1). Above 0 at least one prompt is held out and at least one stays; none is where there is only one.
+    """
+    _, first, numbers_N, sizes = np.unique(prompts_N, return_index=True, return_inverse=True, return_counts=True)
+    if share == 0 or len(sizes) < 2:
+        return np.empty(0, np.int32)
+    wanted, rows = min(max(1, round(share * len(prompts_N))), len(prompts_N) - 1), 0
+    in_order = np.argsort(first)  # by their first rows: the draw does not depend on how prompts are numbered
+    taken: list[int] = []
+    for prompt in in_order[np.random.default_rng(seed).permutation(np.arange(len(sizes), dtype=np.int32))]:
+        if rows + sizes[prompt] <= wanted:
+            taken.append(int(prompt))
+            rows += sizes[prompt]
+        if rows == wanted:
+            break
+    left = np.setdiff1d(in_order, taken)
+    larger = left[np.argmin(sizes[left])]  # all that is left is too much: by how little?
+    alone = in_order[np.argmin(np.abs(sizes[in_order] - wanted))]
+    ways = [taken, [*taken, int(larger)], [int(alone)]]
+    possible = [way for way in ways if 0 < len(way) < len(sizes)]
+    best = min(possible, key=lambda way: abs(int(sizes[way].sum()) - wanted))
+    return np.flatnonzero(np.isin(numbers_N, best)).astype(np.int32)
