@@ -32,8 +32,9 @@ SCRATCH = "/tmp"
 
 _CLONE_NEW = {"mount": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000, "pid": 0x20000000}
 _CLONE_NEW["net"] = 0x40000000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME = 1, 2, 4, 8, 1024
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_MS_REMOUNT, _MS_RELATIME, _MS_STRICTATIME, _ST_RELATIME = 32, 1 << 21, 1 << 24, 4096
 _MNT_DETACH = 2
 _AT_RECURSIVE = 0x8000
 _PR_SET_PDEATHSIG = 1
@@ -134,8 +135,7 @@ def build_root(scratch_mb: int) -> None:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
         _mount(f"/proc/self/fd/{source}", target, None, _MS_BIND | _MS_REC)
         os.close(source)
-        if not path.startswith("/dev/"):
-            _make_read_only(target, recursive=True)
+        _make_read_only(target, recursive=True)  # a device too: its times and attributes, not what it takes and gives
     for folder in folders:
         for packages in visible.installed_packages(new_root + folder):
             _mount("tmpfs", packages, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "size=4k,mode=555")
@@ -148,9 +148,19 @@ def build_root(scratch_mb: int) -> None:
     mount_scratch(scratch_mb)
 
 
+def finish_root(scratch_mb: int) -> None:
+    """What bubblewrap cannot do: devices whose times and attributes stay, and the scratch folder."""
+    for device in visible.DEVICES:  # bubblewrap knows older kernels too
+        flags = os.statvfs(device).f_flag
+        access = flags & _MS_NOATIME or (_MS_RELATIME if flags & _ST_RELATIME else _MS_STRICTATIME)
+        kept = flags & (_MS_NOSUID | _MS_NOEXEC) | access  # none of these may be taken off
+        _mount("none", device, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
+    mount_scratch(scratch_mb)
+
+
 def mount_scratch(size_mb: int) -> None:
     """An empty scratch folder of bounded size and file count."""
-    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME  # looking into it must not show
     _mount("tmpfs", SCRATCH, "tmpfs", flags, f"size={size_mb}m,nr_inodes=1024,mode=777")
 
 
@@ -158,6 +168,25 @@ def renew_scratch(size_mb: int) -> None:
     """Drop the scratch folder with whatever is in it; takes the same time however deep a program dug."""
     check(_libc.umount2(os.fsencode(SCRATCH), _MNT_DETACH), "detach the scratch folder")
     mount_scratch(size_mb)
+
+
+def process_numbers(processes: int | None) -> int | None:
+    """A descriptor of the number after which this namespace's next process is numbered; `renumber` sets it.
+
+    processes: a descriptor of /proc. None where it cannot be had: an old kernel, a container with a read-only /proc.
+    """
+    with contextlib.suppress(OSError):
+        if processes is not None:
+            numbers = os.open("sys/kernel/ns_last_pid", os.O_WRONLY, dir_fd=processes)
+            renumber(numbers)
+            return numbers
+    return None
+
+
+def renumber(numbers: int | None) -> None:
+    """Have the next processes get the numbers after 1, so that none can tell how many there were before."""
+    if numbers is not None:
+        os.pwrite(numbers, b"1", 0)
 
 
 def die_with_parent() -> None:

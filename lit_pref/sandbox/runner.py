@@ -18,13 +18,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import checker, child, literal, program, seccomp, served, wire
+    from lit_pref.sandbox import checker, child, isolate, literal, program, seccomp, served, wire
     from lit_pref.sandbox.scratch import Scratch
     from lit_pref.sandbox.stopwatch import Stopwatch
     from lit_pref.sandbox.unforked import Unforked, write_all
 else:  # files beside this one: nothing inside the sandbox imports the package
     import checker
     import child
+    import isolate
     import literal
     import program
     import seccomp
@@ -69,6 +70,7 @@ class Runner:
         self.lock = None if lock is None else lock()
         self.stopwatch = Stopwatch(processes)
         self.payload, self.printed = Unforked(settings["payload_bytes"] + _PIECE), Unforked(settings["output_bytes"])
+        self.numbers = isolate.process_numbers(processes) if self.alone else None
         self.unread = 0  # bytes of the request
         self.files: set[int] = set()  # of the request
         self.children: list[int] = []
@@ -107,6 +109,7 @@ class Runner:
         return Ended(wire.FAILED, 0, False, _NOTHING, memoryview(reason.encode()))
 
     def _run(self, kind: int, size: int, check_size: int) -> Ended:
+        isolate.renumber(self.numbers)
         output = self._kept(child.new_file(self.scratch.folder))
         receive, send = self._pipe()
         proof = [b"N " + os.urandom(16).hex().encode() + b"\n"]

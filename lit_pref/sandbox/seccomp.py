@@ -26,6 +26,7 @@ _FIRST_UNKNOWN = (
 )
 # System calls: (x86_64, aarch64), -1 where one does not exist.
 _CLONE, _PRLIMIT, _KILL, _TGKILL, _IOCTL, _FCNTL = (56, 220), (302, 261), (62, 129), (234, 131), (16, 29), (72, 25)
+_OPEN, _OPENAT, _QUEUE, _TGQUEUE = (2, -1), (257, 56), (129, 138), (297, 240)
 # fmt: off
 _DENIED = {
     "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221), "execveat": (322, 281),
@@ -37,6 +38,9 @@ _DENIED = {
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setparam": (142, 118), "kcmp": (312, 272),
     "sched_setscheduler": (144, 119), "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
     "migrate_pages": (256, 238), "move_pages": (279, 239),
+    "tkill": (200, 130),
+    # What tells of others that load the same libraries:
+    "inotify_init": (253, -1), "inotify_init1": (294, 26),
     # Large, rarely needed parts of the kernel:
     "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "io_setup": (206, 0),
     "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41),
@@ -44,6 +48,7 @@ _DENIED = {
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "personality": (135, 92),
     "syslog": (103, 116), "modify_ldt": (154, -1),
 }
+_UNSUPPORTED = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}  # they outlive who set them
 _ALLOWED = {
     # The descriptors that it was given:
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "lseek": (8, 62), "pread64": (17, 67), "pwrite64": (18, 68),
@@ -74,6 +79,10 @@ _NO_FILES = {  # to these there is no file of any name
 # fmt: on
 _TCGETS = 0x5401  # whether it is a terminal
 _FCNTL_ALLOWED = (0, 1, 2, 3, 1030)  # duplicate a descriptor, read and set its flags
+_FCNTL_DENIED = (1024, 1026)  # leases, notices of a folder: on libraries that others load
+_IOCTL_DENIED = (0x40086602, 0x401C5820)  # a file's flags
+_O_TMPFILE = 0x400000  # a file without a name leaves a folder as it was, but for the count of files that it had
+_ANYBODY = 0x7FFFFFFF  # a process number that none has
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x50000
@@ -110,6 +119,21 @@ def _where(call: tuple[int, int], argument: int, test: int, values: tuple[int, .
     return [(_EQUAL, 0, len(body), call[_COLUMN[_MACHINE]]), *body]
 
 
+def _except_where(call: tuple[int, int], argument: int, test: int, values: tuple[int, ...]) -> list[_Instruction]:
+    """Refuse a call where its argument passes the test with one of the values, else allow it."""
+    if call[_COLUMN[_MACHINE]] < 0:
+        return []
+    tests = [step for value in values for step in ((test, 0, 1, value), _leave(_ERRNO | errno.EOPNOTSUPP))]
+    body = [(_LOAD, 0, 0, argument), *tests, _leave(_ALLOW)]
+    return [(_EQUAL, 0, len(body), call[_COLUMN[_MACHINE]]), *body]
+
+
+def _to_itself() -> list[_Instruction]:
+    """Signals go to nobody else: neither to this program's checker nor to another's."""
+    calls = (_KILL, _TGKILL, _QUEUE, _TGQUEUE)
+    return [step for call in calls for step in _where(call, _FIRST_ARGUMENT, _EQUAL, (_ANYBODY,))]
+
+
 def _begin() -> list[_Instruction]:
     start: list[_Instruction] = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, _AUDIT_ARCH[_MACHINE])]
     start += [_leave(_KILL_PROCESS), (_LOAD, 0, 0, _NUMBER)]
@@ -122,15 +146,19 @@ def _deny_list() -> list[_Instruction]:
     code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,)) + _where(
         _PRLIMIT, _FIRST_ARGUMENT, _EQUAL, (0,)
     )
+    code += _each(_UNSUPPORTED, _ERRNO | errno.EOPNOTSUPP) + _to_itself()
+    code += _except_where(_FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_DENIED)
+    code += _except_where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, _IOCTL_DENIED)
+    code += _except_where(_OPEN, _SECOND_ARGUMENT, _ANY_BIT, (_O_TMPFILE,))
+    code += _except_where(_OPENAT, _THIRD_ARGUMENT, _ANY_BIT, (_O_TMPFILE,))
     return [*code, _leave(_ALLOW)]
 
 
-def _allow_list(pid: int) -> list[_Instruction]:
+def _allow_list() -> list[_Instruction]:
     code = _begin() + _each(_ALLOWED, _ALLOW) + _each(_NO_FILES, _ERRNO | errno.ENOENT)
     code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,))
     code += _where(_PRLIMIT, _THIRD_ARGUMENT, _EQUAL, (0,))  # ask for limits, not set them
-    for call in (_KILL, _TGKILL):
-        code += _where(call, _FIRST_ARGUMENT, _EQUAL, (pid,))
+    code += _to_itself()
     code += _where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, (_TCGETS,)) + _where(
         _FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_ALLOWED
     )
@@ -153,6 +181,20 @@ def forbid_new_privileges() -> None:
     check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "no new privileges")
 
 
+class _Filter:
+    """A filter that is built once; each process puts its own number into its places."""
+
+    def __init__(self, code: list[_Instruction]) -> None:
+        self._code = bytearray(_pack(code))
+        number = struct.pack("=I", _ANYBODY)
+        self._places = [at for at in range(4, len(self._code), 8) if self._code[at : at + 4] == number]
+
+    def install(self) -> None:
+        for at in self._places:
+            struct.pack_into("=I", self._code, at, os.getpid())
+        _install(ctypes.create_string_buffer(bytes(self._code)), len(self._code) // 8)
+
+
 class Lock:
     """The last step before a program runs in namespaces: no capability, no way to gain one, no denied system call.
 
@@ -161,8 +203,7 @@ class Lock:
 
     def __init__(self) -> None:
         forbid_new_privileges()
-        packed = _pack(_deny_list())
-        self._code, self._instructions = ctypes.create_string_buffer(packed), len(packed) // 8
+        self._filter = _Filter(_deny_list())
         self._no_capabilities = struct.pack("=2I", 0x20080522, 0), struct.pack("=6I", *[0] * 6)
         self._root = os.geteuid() == 0
         if self._root:
@@ -173,7 +214,7 @@ class Lock:
             os.setresuid(NOBODY, NOBODY, NOBODY)  # drops the capabilities too
         else:
             check(_libc.capset(*self._no_capabilities), "drop capabilities")
-        _install(self._code, self._instructions)
+        self._filter.install()
 
 
 class StrictLock:
@@ -181,14 +222,7 @@ class StrictLock:
 
     def __init__(self) -> None:
         forbid_new_privileges()
-        # Built once; each process puts its own number into its place.
-        wild = 0x7FFFFFFF  # no process has it
-        packed = _pack(_allow_list(wild))
-        self._code, self._instructions = bytearray(packed), len(packed) // 8
-        value = struct.pack("=I", wild)
-        self._places = [at for at in range(4, len(packed), 8) if packed[at : at + 4] == value]
+        self._filter = _Filter(_allow_list())
 
     def apply(self) -> None:
-        for at in self._places:
-            struct.pack_into("=I", self._code, at, os.getpid())
-        _install(ctypes.create_string_buffer(bytes(self._code)), self._instructions)
+        self._filter.install()

@@ -82,7 +82,7 @@ def main() -> None:
         if settings["level"] == "namespaces":
             _enter_namespaces(source, sink, settings["scratch_mb"])
         elif settings["level"] == "bubblewrap":
-            isolate.mount_scratch(settings["scratch_mb"])
+            isolate.finish_root(settings["scratch_mb"])
         os.environ.clear()
         runner = Runner(settings, source, processes)
         if runner.alone:
