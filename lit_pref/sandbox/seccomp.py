@@ -79,7 +79,7 @@ _NO_FILES = {  # to these there is no file of any name
 # fmt: on
 _TCGETS = 0x5401  # whether it is a terminal
 _FCNTL_ALLOWED = (0, 1, 2, 3, 1030)  # duplicate a descriptor, read and set its flags
-_FCNTL_DENIED = (1024, 1026)  # leases, notices of a folder: on libraries that others load
+_FCNTL_DENIED = (1024, 1026, 1036, 1038)  # leases, notices, hints: on libraries and devices that others have too
 _IOCTL_DENIED = (0x40086602, 0x401C5820)  # a file's flags
 _O_TMPFILE = 0x400000  # a file without a name leaves a folder as it was, but for the count of files that it had
 _ANYBODY = 0x7FFFFFFF  # a process number that none has

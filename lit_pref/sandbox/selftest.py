@@ -51,6 +51,7 @@ def first_leak(sandbox: Sandbox) -> str | None:
             "read a file outside": f"attempt(lambda: open_for({str(canary)!r}, os.O_RDONLY))",
             "write a file outside": f"attempt(lambda: open_for({str(canary)!r}, os.O_WRONLY))",
             "create a file beside the standard library": f"attempt(lambda: open_for({_beside_library()!r}, 66))",
+            "change a device": "attempt(lambda: os.utime('/dev/null'))",
             "start a process": "attempt(fork)",
             "see another process": f"attempt(lambda: os.kill({os.getpid()}, 0))",
             "see process information": "attempt(lambda: os.listdir('/proc/self'))",
