@@ -68,7 +68,7 @@ class Runner:
         locks = {"none": None, "seccomp": seccomp.StrictLock}
         lock = locks.get(settings["level"], seccomp.Lock)
         self.lock = None if lock is None else lock()
-        self.stopwatch = Stopwatch(processes)
+        self.stopwatch = Stopwatch(processes, Unforked(4096))
         self.payload, self.printed = Unforked(settings["payload_bytes"] + _PIECE), Unforked(settings["output_bytes"])
         self.numbers = isolate.process_numbers(processes) if self.alone else None
         self.unread = 0  # bytes of the request
@@ -217,10 +217,9 @@ class Runner:
             if ended:
                 return wire.ENDED, count
             self.stopwatch.look()
-            if self.stopwatch.own >= limit:
-                return wire.TIMEOUT, count
-            if self.stopwatch.wall >= limit * wire.STARVED_TIMES:
-                return wire.STARVED, count
+            late = wire.out_of_time(self.stopwatch.own, self.stopwatch.wall, limit)
+            if late is not None:
+                return late, count
 
     def _end(self, patience: float) -> int:
         """Kill what is left of the request, threads and all; the wait status that tells why it ended.

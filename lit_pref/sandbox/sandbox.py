@@ -3,7 +3,9 @@
 Each proves at its start that isolation holds, and refuses otherwise; nothing falls back to the unsafe one. A program
 runs as `__main__`. The calls of its cases follow in its process and their results are compared in this one as text
 (`literal.py`); a check asks it from another process (`checker.py`); for cases of input and output it is run once for
-each, and what it printed is compared here. Equal programs get equal verdicts: hash seed and `random` are fixed.
+each, and what it printed is compared here. Equal programs get equal verdicts: hash seed and `random` are fixed, and a
+busy machine is no program's fault (`stopwatch.py`): what it kept from its end, or what failed of ours, is tried again
+and then a HARNESS_ERROR. Nothing of one program, its tests or its verdict is in another one's reach (`runner.py`).
 Not covered: third-party packages inside, and several processes a program.
 """
 
@@ -105,7 +107,7 @@ class NamespaceSandbox(_IsolatedSandbox):
 
     Args:
         workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: wall seconds a program, its tests included.
+        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
         cpu_seconds: processor seconds a program.
         memory_mb: address space of a program's process, the interpreter included (about 30 MB).
         output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
@@ -131,7 +133,7 @@ class BubblewrapSandbox(_IsolatedSandbox):
 
     Args:
         workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: wall seconds a program, its tests included.
+        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
         cpu_seconds: processor seconds a program.
         memory_mb: address space of a program's process, the interpreter included (about 30 MB).
         output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
@@ -161,7 +163,7 @@ class SeccompSandbox(_IsolatedSandbox):
 
     Args:
         workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: wall seconds a program, its tests included.
+        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
         cpu_seconds: processor seconds a program.
         memory_mb: address space of a program's process, the interpreter included (about 30 MB).
         output_kb: bytes that a program may print.

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lit_pref.sandbox.unforked import Unforked
-else:  # a file beside this one: nothing inside the sandbox imports the package
-    from unforked import Unforked
 
 _PROCESS_CLOCK = 2  # the kernel's number of a clock is that of a process, inverted, and which of its clocks
 _READY = b"RD"  # running or ready to run; waiting for a disk, which is no more a program's fault
@@ -37,11 +35,11 @@ class Stopwatch:
     """Times one request after another.
 
     processes: a descriptor of /proc as it is outside of all namespaces; None where there is none.
+    text: room for one of its files: a thread's state stands beside its name, which is the program's to choose.
     """
 
-    def __init__(self, processes: int | None) -> None:
-        self._processes = processes
-        self._text = Unforked(4096)  # a thread's state stands beside its name, which is the program's to choose
+    def __init__(self, processes: int | None, text: "Unforked") -> None:
+        self._processes, self._text = processes, text
         self._me = ""
         if processes is not None:
             with contextlib.suppress(OSError):

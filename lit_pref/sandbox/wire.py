@@ -13,7 +13,7 @@ REQUEST_HEADER = struct.Struct("<BII")  # kind, bytes of each part
 REPLY_HEADER = struct.Struct("<IIBiB")  # payload and output bytes, a reason below, wait status, 1 if the end is proven
 # Reasons. STARVED: the machine was too busy to run it; FAILED: it could not be started, why is told as its output.
 ENDED, TIMEOUT, OVERFLOW, REFUSED, READY, STARVED, FAILED = range(7)
-STARVED_TIMES = 30  # the time limit, in wall time: the machine is that busy, or its accounting fails
+STARVED_TIMES = 30  # the limit of its own time, in wall time: the machine is that busy, or its accounting fails
 VALUE_LIBRARIES = ("datetime", "decimal", "fractions", "uuid")  # whose values cross whole between the two processes
 
 
@@ -31,3 +31,10 @@ def unpack(part: bytearray) -> list[str]:
         texts.append(part[at : at + size].decode("utf-8", "surrogatepass"))
         at += size
     return texts
+
+
+def out_of_time(own: float, wall: float, limit: float) -> int | None:
+    """The reason to end a request, for how long it has taken (`stopwatch.py`): only its own time is its fault."""
+    if own >= limit:
+        return TIMEOUT
+    return STARVED if wall >= limit * STARVED_TIMES else None

@@ -6,7 +6,18 @@ import pytest
 
 from lit_pref.sandbox.pool import Reply
 from lit_pref.sandbox.verdict import encode_requests, flaw, judge
-from lit_pref.sandbox.wire import CASES, CHECK, ENDED, EQUALITIES, OVERFLOW, REQUEST_HEADER, TIMEOUT, unpack
+from lit_pref.sandbox.wire import (
+    CASES,
+    CHECK,
+    ENDED,
+    EQUALITIES,
+    FAILED,
+    OVERFLOW,
+    REQUEST_HEADER,
+    STARVED,
+    TIMEOUT,
+    unpack,
+)
 from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 
 TWO = Program("", (Case("f(1)", "1"), Case("f(2)", "4")))
@@ -93,6 +104,14 @@ def test_the_program_s_part_of_a_request_holds_no_test():
         (PRINTS, Reply(TIMEOUT, 0, False, b"B\n", b"a\nb"), Outcome.TIMEOUT, 0),
         (PRINTS, Reply(ENDED, 0, False, b"", b"a\nb"), Outcome.HARNESS_ERROR, None),
         (PRINTS, None, Outcome.KILLED, None),
+        # what a busy machine or a lack of processes ended is nobody's failure, but for what was wrong before
+        (TWO, reply(b"B\nR\nV 1\n", STARVED, signal.SIGKILL), Outcome.HARNESS_ERROR, 1),
+        (TWO, reply(b"B\nR\nV 2\n", STARVED, signal.SIGKILL), Outcome.FAILED, 0),
+        (NONE, reply(b"", STARVED, signal.SIGKILL), Outcome.HARNESS_ERROR, None),
+        (ASKED, reply(b"", STARVED, signal.SIGKILL), Outcome.HARNESS_ERROR, None),
+        (EQUAL, Reply(FAILED, 0, False, b"", b"out of memory"), Outcome.HARNESS_ERROR, None),
+        (ASKED, Reply(FAILED, 0, False, b"", b"out of memory"), Outcome.HARNESS_ERROR, None),
+        (PRINTS, Reply(FAILED, 0, False, b"", b"out of memory"), Outcome.HARNESS_ERROR, None),
     ],
 )
 def test_reply_to_verdict(program, given, outcome, case):
