@@ -124,6 +124,7 @@ class Problem:
     reference: a completion that passes.
     entry_point: the function that a completion must define, where the task says so.
     answer: what a completion must come to in the end, where it is graded by that.
+    aliases: other names that a file of samples may call it by, such as its place in its data set, from 0.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Problem:
     check: Check | None = None
     entry_point: str = ""
     answer: str = ""
+    aliases: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,11 @@ from lit_pref.data.rows import Row, RowError
 from lit_pref.errors import UserError
 
 
-def file_rows(path: Path) -> Iterator[Row | RowError]:
+def file_rows(path: Path, kind: str | None = None) -> Iterator[Row | RowError]:
+    """The rows of a file; kind: the type that it is of whatever its name says, as `.jsonl`."""
     empty = True
     try:
-        for row in _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path):
+        for row in _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path, kind or text_suffix(path)):
             empty = False
             yield row
     except UserError:
@@ -54,9 +55,9 @@ def text_suffix(path: Path) -> str:
     return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
 
-def _text_rows(path: Path) -> Iterator[Row | RowError]:
+def _text_rows(path: Path, kind: str) -> Iterator[Row | RowError]:
     with COMPRESSED.get(path.suffix, io.FileIO)(path) as raw, io.BufferedReader(raw) as stream:
-        yield from TEXT_READERS[text_suffix(path)](path, stream)
+        yield from TEXT_READERS[kind](path, stream)
 
 
 def _zstd(path: Path) -> Any:
@@ -113,7 +114,9 @@ def _as_row(location: str, value: object) -> Row | RowError:
 
 
 def _json_rows(path: Path, stream: io.BufferedReader) -> Iterator[Row | RowError]:
-    if stream.peek().removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":  # many name JSON Lines .json
+    start = stream.peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+    is_object = start[:1] == b"{" and start.partition(b"\n")[0].strip() == b"{"  # over several lines
+    if start[:1] == b"{" and not is_object:  # many name JSON Lines .json
         yield from _json_line_rows(path, stream)
         return
     text = ""
@@ -129,6 +132,9 @@ def _json_rows(path: Path, stream: io.BufferedReader) -> Iterator[Row | RowError
         ) from error
     except (RecursionError, ValueError) as error:
         raise UserError(f"{path}: JSON that cannot be read: {error}; a row a line (.jsonl) names the line") from error
+    if is_object:
+        yield _as_row(str(path), rows)
+        return
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of rows, or one object on each line, got {type(rows).__name__}")
     for number, value in enumerate(rows, start=1):

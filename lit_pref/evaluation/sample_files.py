@@ -5,6 +5,7 @@ its grading ended and why. Not covered: EvalPlus' folders of files.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,18 +33,19 @@ class Samples(NamedTuple):
 def read_samples(path: Path, problems: Sequence[Problem]) -> Samples:
     """The samples of each problem, in the order of the file, without tokens.
 
-    Raises UserError for a row that is no sample or of no such problem, and where a problem has none.
+    A problem may also be called by one of its aliases, or by the number at the end of a name such as Mbpp/2. Raises
+    UserError for a row that is no sample or of no such problem, and where a problem has none.
     """
     found: dict[str, list[Completion]] = {problem.id: [] for problem in problems}
-    ends_known = True
+    called, ends_known = _called(problems), True
     for row in read_rows(path):
-        name = str(_value(row, "task_id"))
-        if name not in found:
-            known = f"one of {len(problems)}, such as {problems[0].id!r}"
-            raise RowError("no problem", f"{row.location}: there is no problem {name!r}: expected {known}")
+        written = _value(row, "task_id")
+        name = called.get(str(written)) or called.get(_number(str(written)))
+        if name is None or isinstance(written, bool | dict | list):
+            raise RowError("no problem", f"{row.location}: there is no problem {_shown(written)}: {_known(problems)}")
         text = _value(row, "completion", "solution")
         if not isinstance(text, str):
-            got = f"{type(text).__name__} {str(text)[:40]!r}"
+            got = f"{type(text).__name__} {_shown(text)}"
             raise RowError("not a string", f"{row.location}: expected a completion's text, got {got}")
         finished = row.values.get("finished")
         ends_known = ends_known and isinstance(finished, bool)
@@ -55,6 +57,25 @@ def read_samples(path: Path, problems: Sequence[Problem]) -> Samples:
             "at least one of each"
         )
     return Samples(list(found.values()), ends_known)
+
+
+def _called(problems: Sequence[Problem]) -> dict[str, str]:
+    """The id of each name; a name that would mean several problems means none."""
+    names = Counter(name for problem in problems for name in {*problem.aliases, _number(problem.id)})
+    called = {
+        name: problem.id for problem in problems for name in (*problem.aliases, _number(problem.id)) if names[name] == 1
+    }
+    return called | {problem.id: problem.id for problem in problems}
+
+
+def _number(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _known(problems: Sequence[Problem]) -> str:
+    first = problems[0]
+    places = f", or its place in the data set, from 0, as {first.aliases[0]!r}" if first.aliases else ""
+    return f"expected one of {len(problems)}, such as {first.id!r}{places}"
 
 
 def write_samples(
@@ -74,6 +95,10 @@ def write_samples(
                     verdict = verdicts[place][number]
                     row |= {"outcome": verdict.outcome.value, "detail": verdict.detail}
                 stream.write(json.dumps(row).encode() + b"\n")
+
+
+def _shown(value: object) -> str:
+    return repr(value if isinstance(value, str) else str(value))[:60]
 
 
 def _value(row: Row, *keys: str) -> object:

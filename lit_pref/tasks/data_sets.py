@@ -6,11 +6,15 @@ mean; items that do not fit into memory.
 
 import random
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
+from lit_pref.data.row_files import file_rows
 from lit_pref.data.rows import Row, RowError
+from lit_pref.data.sources import read_rows
 from lit_pref.errors import UserError
 from lit_pref.tasks.graded_code import Style, texts_in, user_turn
 from lit_pref.types import ChoiceTask, MultipleChoice, PairTask, PreferencePair, Problem, Split, Text
@@ -123,6 +127,21 @@ def asked(style: Style, text: str, request: str) -> Text:
 def response(prompt: Text, text: str) -> Text:
     """A completion as a prompt's response: text to text, an assistant's turn to a conversation."""
     return text if isinstance(prompt, str) else ({"role": "assistant", "content": text},)
+
+
+def released_rows(source: str, split: Split) -> Iterator[Row]:
+    """Rows of a source whose authors call their JSON Lines .txt: train.txt, dev.txt and test.txt of a folder."""
+    path = Path(source).expanduser()
+    names = ("dev", "validation") if split == "validation" else (split,)
+    files = [path] if path.is_file() else [path / f"{name}.txt" for name in names]
+    texts = [file for file in files if file.suffix == ".txt" and file.is_file()]
+    if not texts:
+        yield from read_rows(source, split)
+        return
+    for row in chain.from_iterable(file_rows(file, ".jsonl") for file in texts):
+        if isinstance(row, RowError):
+            raise row
+        yield row
 
 
 def content_id(*texts: str) -> str:

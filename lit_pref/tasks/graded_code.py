@@ -180,8 +180,10 @@ def texts_in(row: Row, key: str) -> list[str]:
 
 
 def lists_in(row: Row, key: str) -> list[list[object]]:
-    """The list of argument lists under a key; Raises RowError where there is none."""
+    """The list of argument lists under a key, where `{}` is an empty one; Raises RowError where there is none."""
     value = row.values[_key(row, (key,))]
+    if value == {}:
+        return []
     if not isinstance(value, list) or not all(isinstance(each, list) for each in value):
         raise RowError("not lists", f"{row.location}: expected a list of argument lists under {_found(key, value)}")
     return value

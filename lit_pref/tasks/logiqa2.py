@@ -2,15 +2,15 @@
 examinations.
 
 The keys are those of its authors' repository (csitfun/LogiQA2.0: dev.txt, utils_mrc.py) and of the hub's baber/logiqa2:
-id, answer, text, question, options, type. Those files are JSON Lines by the name of .txt: rename them to .jsonl. How
-text and question are put is ours. Not covered: the Chinese and the inference (NLI) versions, the kinds of reasoning.
+id, answer, text, question, options, type. Those files, train.txt, dev.txt and test.txt, are JSON Lines, and are read as
+such. How text and question are put is ours. Not covered: the Chinese and the inference (NLI) versions, the kinds of
+reasoning.
 """
 
 from collections.abc import Iterable
 
 from lit_pref.data.rows import Row
-from lit_pref.data.sources import read_rows
-from lit_pref.tasks.data_sets import WrongOptions, _ChoiceData, asked, choice_at, content_id, options_at
+from lit_pref.tasks.data_sets import WrongOptions, _ChoiceData, asked, choice_at, content_id, options_at, released_rows
 from lit_pref.tasks.graded_code import Style, identifier_in, text_in
 from lit_pref.types import MultipleChoice, Split
 
@@ -21,8 +21,8 @@ class LogiQA2(_ChoiceData):
     """Questions of LogiQA 2.0 with their options, and pairs of the right option over wrong ones.
 
     Args:
-        source: a file (JSON Lines, JSON, Parquet), a folder, or a hub id, of rows with id, answer, text, question
-            and options; a file is read whole, whatever the split.
+        source: a file (JSON Lines, also as .txt, JSON, Parquet), a folder, or a hub id, of rows with id, answer, text,
+            question and options; a file is read whole, whatever the split.
         style: completion gives text and question as text to be continued, chat as a user's turn.
         rejected: pairs with each wrong option, or with one that the seed draws.
     """
@@ -38,7 +38,7 @@ class LogiQA2(_ChoiceData):
         super().__init__(source, style, rejected)
 
     def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source, split)
+        return released_rows(self.source, split)
 
     def _question(self, row: Row) -> MultipleChoice:
         options = options_at(row, "options")

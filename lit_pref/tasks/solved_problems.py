@@ -4,7 +4,10 @@ A reader says what its rows mean. Not covered: whether the steps are right.
 """
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import ClassVar
 
 from lit_pref.data.rows import Row
@@ -61,7 +64,17 @@ class _SolvedProblems(Task):
         return self._verdicts([problem.answer for problem in problems], ended)
 
     def _all(self, split: Split) -> list[Problem]:
-        return items(self._data, split, lambda: self._rows(split), self._problem)
+        """Each may also be called by the place of its row, from 0, as files of samples that know no other name do."""
+        places = defaultdict[str, list[str]](list)
+        counted = count()
+
+        def make(row: Row) -> Problem:
+            problem = self._problem(row)
+            places[problem.id].append(str(next(counted)))
+            return problem
+
+        found = items(self._data, split, lambda: self._rows(split), make)
+        return [replace(problem, aliases=tuple(places[problem.id])) for problem in found]
 
     @property
     def _data(self) -> _Named:

@@ -42,6 +42,15 @@ def test_json_lines(tmp_path, name):
     assert list(read_rows(str(path))) == [Row(f"{path}:1", ROWS[0]), Row(f"{path}:3", ROWS[1])]
 
 
+def test_json_object_over_several_lines(tmp_path):
+    (tmp_path / "a.json").write_text('{\n  "x": 1\n}\n')
+    (row,) = read_rows(tmp_path / "a.json")
+    assert (row.location, row.values) == (f"{tmp_path}/a.json", {"x": 1})
+    (tmp_path / "a.json").write_text('{\n  "x": 1\n')
+    with pytest.raises(UserError, match=r"a\.json:3: broken JSON"):
+        list(read_rows(tmp_path / "a.json"))
+
+
 def test_json_list(tmp_path):
     path = tmp_path / "pairs.json"
     path.write_text(json.dumps(ROWS, indent=2))

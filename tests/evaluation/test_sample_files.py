@@ -35,6 +35,25 @@ def test_names_that_are_numbers(tmp_path):
     assert read_samples(path, [Problem("11", "", "")]).completions == [[completion("a")]]
 
 
+def test_names_by_their_number_and_by_place(tmp_path):
+    rows = [{"task_id": name, "completion": str(name)} for name in (3, "Mbpp/3", "Other/4", "4")]
+    for names in (["Mbpp/3", "Mbpp/4"], ["3", "4"]):
+        read = read_samples(file_of(tmp_path / "s.jsonl", *rows), [Problem(name, "", "") for name in names])
+        assert [[each.text for each in several] for several in read.completions] == [["3", "Mbpp/3"], ["Other/4", "4"]]
+    hashed = [Problem(name, "", "", aliases=aliases) for name, aliases in (("a1", ("0", "2")), ("b2", ("1",)))]
+    rows = [{"task_id": name, "completion": str(name)} for name in (2, 1, 0, "b2")]
+    read = read_samples(file_of(tmp_path / "s.jsonl", *rows), hashed)
+    assert [[each.text for each in several] for several in read.completions] == [["2", "0"], ["1", "b2"]]
+    with pytest.raises(UserError, match=r":1: .*no problem '7': expected one of 2, such as 'a1', or its place.*as '0'"):
+        read_samples(file_of(tmp_path / "s.jsonl", {"task_id": 7, "completion": ""}), hashed)
+
+
+def test_a_number_that_two_problems_end_in_means_none(tmp_path):
+    problems = [Problem(name, "", "") for name in ("A/1", "B/1")]
+    with pytest.raises(UserError, match=r":1: there is no problem '1'"):
+        read_samples(file_of(tmp_path / "s.jsonl", {"task_id": 1, "completion": ""}), problems)
+
+
 @pytest.mark.parametrize("ends_known", [True, False])
 def test_what_is_written_is_read(tmp_path, ends_known):
     drawn = Samples([[completion("ä\n"), completion("b", finished=not ends_known)], [completion("c")]], ends_known)

@@ -52,6 +52,25 @@ def test_the_hub_s_labels_are_digits(tmp_path: Path) -> None:
     assert [each.answer for each in task.questions("train", None, 0)] == [0, 1, 2, 3, 0, 1]
 
 
+def test_a_folder_as_reclor_is_given_out(tmp_path: Path) -> None:
+    for name, rows in {"train": RECLOR[:2], "val": RECLOR[2:5], "test": [RECLOR[5]]}.items():
+        written(tmp_path / f"{name}.json", rows)
+    assert [ReClor(str(tmp_path)).size(split) for split in ReClor.splits] == [2, 3, 1]
+
+
+def test_logiqa2_s_text_files_are_json_lines(tmp_path: Path) -> None:
+    for name, rows in {"train": LOGIQA2, "dev": LOGIQA2[:1], "test": LOGIQA2[1:], "dev_zh": [{}]}.items():
+        written(tmp_path / f"{name}.txt", rows)
+    assert [LogiQA2(str(tmp_path)).size(split) for split in LogiQA2.splits] == [2, 1, 1]
+    assert LogiQA2(str(tmp_path / "dev.txt")).size("test") == 1  # a file is read whole, whatever the split
+    (tmp_path / "bad.txt").write_text(json.dumps(LOGIQA2[0]) + "\n{\n")
+    with pytest.raises(RowError, match=r"bad\.txt:2: broken JSON"):
+        LogiQA2(str(tmp_path / "bad.txt")).size("test")
+    (tmp_path / "other.md").write_text("")
+    with pytest.raises(UserError, match=r"other\.md: unknown file type"):
+        LogiQA2(str(tmp_path / "other.md")).size("test")
+
+
 def test_logiqa2_s_rows_become_questions(tmp_path: Path) -> None:
     first, second = LogiQA2(written(tmp_path / "dev.jsonl", LOGIQA2)).questions("test", 2, 0)
     assert first.prompt == "Jupiter is a gas giant.\n\nWhich of the followings supports it?\n"

@@ -101,6 +101,12 @@ def test_a_row_that_stands_twice_is_one_problem(tmp_path: Path) -> None:
     assert GSM8K(written(tmp_path / "rows.jsonl", [*ROWS, ROWS[0]])).size("train") == 3
 
 
+def test_a_problem_is_also_called_by_its_place(tmp_path: Path) -> None:
+    rows = [ROWS[0], ROWS[1], ROWS[0], ROWS[2]]
+    task = GSM8K(written(tmp_path / "rows.jsonl", rows))
+    assert [problem.aliases for problem in task.problems("test", 3, 0)] == [("0", "2"), ("1",), ("3",)]
+
+
 def test_rows_that_are_none_are_named(tmp_path: Path) -> None:
     for row, message in (
         ({"question": "q", "answer": "72"}, r'rows.jsonl:2: expected "answer" to end with #### and a number'),

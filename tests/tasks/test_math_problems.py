@@ -70,3 +70,16 @@ def test_rows_that_are_none_are_named(tmp_path: Path) -> None:
         MATH(written(tmp_path / "rows.jsonl", {"solution": "1"})).size("test")
     with pytest.raises(RowError, match=r"rows.jsonl:2: the id 'test/precalculus/807.json' stands in an earlier, other"):
         MATH(written(tmp_path / "rows.jsonl", OF_MATH_500, OF_MATH_500 | {"problem": "?"})).size("test")
+
+
+def test_a_folder_of_a_file_a_problem_as_math_was_released(tmp_path: Path) -> None:
+    for split, numbers in {"train": range(3), "test": range(3, 5)}.items():
+        for number in numbers:
+            file = tmp_path / split / f"kind_{number % 2}" / f"{number}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            row = {"problem": f"What is {number} + 0?", "level": "1", "solution": f"\\boxed{{{number}}}"}
+            file.write_text(json.dumps(row, indent=4))
+    task = MATH(str(tmp_path))
+    answers = {split: {each.answer for each in task.problems(split, task.size(split), 0)} for split in task.splits}
+    assert answers == {"train": {"0", "1", "2"}, "test": {"3", "4"}}
+    assert MATH(f"{tmp_path}/test/*/*.json").size("test") == 2
