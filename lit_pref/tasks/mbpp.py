@@ -48,10 +48,12 @@ class MBPP(_CodeBenchmark):
             "<think>", or an opening and a closing one with a space between.
         failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
             error stops before anything is sampled.
-        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+        sandbox: runs the graded programs; by default an isolated one with 10 seconds a program, opened at the first
+            grading.
     """
 
     name = "mbpp"
+    seconds = 10  # the slowest reference, 123, takes 2 on a fast processor and 6 on a slow one that others share
     splits: ClassVar[tuple[Split, ...]] = ("train", "validation", "test")
 
     def __init__(
@@ -93,7 +95,7 @@ class MBPPPlus(_CodeBenchmark):
         extract: as of MBPP.
         thoughts: as of MBPP.
         failing_references: as of MBPP.
-        sandbox: as of MBPP, but with 10 seconds a program.
+        sandbox: as of MBPP.
     """
 
     name = "mbpp_plus"
