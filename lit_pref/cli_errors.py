@@ -32,7 +32,9 @@ _GIVEN = (
 _NESTED = re.compile(r"NestedArg\(key='([\w.+]+)', val=(.*)\)")
 _CLASS_PATH = re.compile(r"class_path['\"]?[=:] ?['\"]([^'\"]+)")
 _OF_UNION = ("Does not validate against any", "Problem with given class_path")
-_BRANCHES = re.compile(r"^ *- (?!Expected an?|Does not validate|Problem with|Not a valid)(.*)", re.MULTILINE)
+_BRANCHES = re.compile(
+    r"^ *- (?!Expected a|Does not validate|Problem with|Not a valid|a class path|a dict)(.*)", re.MULTILINE
+)
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 _CALLABLES = (Callable, types.FunctionType)
 _PLAIN = (int, float, str, bool, bytes, dict, list, tuple, set, object, types.NoneType, Path)
@@ -97,7 +99,7 @@ def of_constructor(error: Exception) -> UserError:
     if isinstance(cause, UserError):
         return cause
     said, made = str(cause), ""
-    if branches := [each for each in _BRANCHES.findall(str(error)) if each not in said]:
+    if said.startswith(("Expected a", "Not a valid")) and (branches := _BRANCHES.findall(str(error))):
         said = branches[0]  # a later branch of the union than the one that is named as the cause
     elif cause.__traceback__:
         frames = inspect.getinnerframes(cause.__traceback__)

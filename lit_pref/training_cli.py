@@ -3,6 +3,7 @@
 The constructors are the configuration: every class named in YAML is read by jsonargparse from its signature.
 """
 
+import inspect
 import logging
 import math
 import re
@@ -24,6 +25,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 # Classes are found in YAML by their bare name once they are imported.
@@ -60,6 +62,7 @@ _IDLE_WARNINGS = (
     ".*does not have many workers",  # batches are put together from token ids in memory: workers would only copy them
     ".*module.s. in eval mode",  # dropout is off unless the module's argument says otherwise
     "Total length of `list` across ranks is zero",  # no validation data was given
+    "You are trying to `self.log.*barebones",  # nothing is logged there, as was asked for
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
     "Couldn't infer the batch indices",  # predictions carry their own row numbers
     "The dirpath has changed from",  # a checkpoint that is validated stays where it is
@@ -68,10 +71,13 @@ _IDLE_MESSAGES = re.compile(
     # In the resolved configuration and the run record.
     "Seed set to|[GT]PU available|LOCAL_RANK|`Trainer.*was configured so|`Trainer.fit` stopped: `max_epochs|"
     # Said again when it is done, or by ourselves with the way to go on.
-    "Restoring states from|Loading `train_dataloader`|Detected KeyboardInterrupt|KeyboardInterrupt was raised|"
+    r"Restoring states from|An \w+ was raised with message|Loading `train_dataloader`|Detected KeyboardInterrupt|"
+    "KeyboardInterrupt was raised|"
     # Advertisement.
     "Tip: "
 )
+# Else the Timer's interval could not stand in a run's config.yaml.
+yaml.SafeDumper.add_multi_representer(Interval, lambda dumper, value: dumper.represent_str(value.value))
 _TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 
 
@@ -111,6 +117,8 @@ class TrainingCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint is looked at before anything is computed; its hyperparameters stay out of the configuration."""
+        if self.config[self.config["subcommand"]].get("ckpt_path") == "":
+            raise UserError("--ckpt_path: expected a checkpoint, as runs/.../checkpoints/last.ckpt, got nothing")
         checkpoint = self._resumed()
         if checkpoint is not None:
             read_option("--ckpt_path", checkpoint)
@@ -119,6 +127,9 @@ class TrainingCLI(LightningCLI):
         trainer = self.config[self.subcommand].trainer
         if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
             trainer.max_epochs = 1  # Lightning's own default is 1000
+        if trainer.barebones:  # which is the Trainer without all that costs time, and refuses to be given any of it
+            trainer.logger = trainer.enable_progress_bar = trainer.enable_checkpointing = False
+            trainer.log_every_n_steps = 0
 
     def _set_seed(self) -> None:
         try:
@@ -133,18 +144,23 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         except (*BY_CONSTRUCTORS, MisconfigurationException) as error:
             raise of_constructor(error) from error
+        for callback in self._given_callbacks():
+            if refused := _CANNOT.get(type(callback).__name__):
+                raise UserError(f"trainer.callbacks: {type(callback).__name__} cannot work here: {refused}")
         if isinstance(self.model, _LanguageModule):
             _check_optimizer(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
         resumed = self._resumed() if self.subcommand == "fit" else None
-        given = self.config_init[self.subcommand].trainer.callbacks or []
+        given = self._given_callbacks()
         if resumed and any(isinstance(each, DecayFromCheckpoint) and each.branches_off(resumed) for each in given):
             resumed = None  # a decay is a run of its own
         folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
         kwargs["default_root_dir"] = str(folder)
         defaults = default_callbacks(folder, given, config.trainer.enable_checkpointing)
+        if config.trainer.enable_progress_bar is False:
+            defaults = [callback for callback in defaults if not isinstance(callback, ProgressBar)]
         # The bar ends before others print; the record is written when they have measured.
         bars = [callback for callback in defaults if isinstance(callback, ProgressBar)]
         kwargs["callbacks"] = [*bars, *given, *(callback for callback in defaults if callback not in bars)]
@@ -156,8 +172,11 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except MisconfigurationException as error:  # Lightning's word for what the user asked for and cannot have
-            raise UserError(str(error)) from error
+        except (MisconfigurationException, ValueError, RuntimeError, AttributeError) as error:
+            # Lightning's word for what the user asked for and cannot have.
+            if isinstance(error, UserError) or not _is_lightnings(error):
+                raise
+            raise UserError(" ".join(str(error).split())) from error
         except SystemExit as stop:
             # Lightning meets Ctrl-C itself: checkpoint, loggers and record are in order by now.
             if not isinstance(stop.__context__, KeyboardInterrupt):
@@ -177,6 +196,10 @@ class TrainingCLI(LightningCLI):
         known = resumed is not None and resumed.resolve() == newest.resolve()
         return shlex.join(["lit-pref", *sys.argv[1:], *([] if known else ["--ckpt_path", str(path)])])
 
+    def _given_callbacks(self) -> list[Callback]:
+        given = self.config_init[self.subcommand].trainer.callbacks or []
+        return given if isinstance(given, list) else [given]
+
     def _stem(self) -> str:
         configs = self.config[self.subcommand].get("config") or []
         return Path(str(configs[0])).stem if configs else type(self.model).__name__
@@ -184,6 +207,12 @@ class TrainingCLI(LightningCLI):
     def _resumed(self) -> Path | None:
         checkpoint = self.config[self.config["subcommand"]].get("ckpt_path")
         return Path(checkpoint) if checkpoint else None
+
+
+def _is_lightnings(error: BaseException) -> bool:
+    """Whether Lightning itself raised it, rather than what it called."""
+    last = inspect.getinnerframes(error.__traceback__)[-1] if error.__traceback__ else None
+    return last is not None and last.frame.f_globals.get("__name__", "").startswith("lightning.")
 
 
 # Bounds of the Trainer's arguments that Lightning does not look at; inclusive.
@@ -194,6 +223,14 @@ _AT_LEAST = {
     "gradient_clip_val": 0,
     "log_every_n_steps": 0,
     "val_check_interval": 1e-9,
+}
+
+
+# Callbacks of Lightning that would break on the way, and what to do.
+_CANNOT = {
+    "BackboneFinetuning": "a policy has no backbone apart; take --model.adapter LoRA to train few weights",
+    "BatchSizeFinder": "a batch's size decides what is trained on; set data.batch_size or data.max_tokens_per_batch",
+    "LearningRateFinder": "rates are arguments of the optimizer; try a few by --model.optimizer.lr",
 }
 
 

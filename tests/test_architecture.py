@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lit_pref"
 RANKS = [
-    {"errors", "types", "progress", "processors", "allocator"},
+    {"errors", "types", "progress", "processors", "allocator", "hub"},
     {"sandbox", "metrics", "syntax"},
     {"losses", "models", "data"},
     {"tasks", "generation"},

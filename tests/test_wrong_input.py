@@ -143,6 +143,8 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
         (["--trainer=null"], "trainer: expected keys and values (accelerator, "),
         (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches: must be >= 1 and finite, got 0"),
         (["--trainer.gradient_clip_val=.nan"], "trainer.gradient_clip_val: must be >= 0 and finite, got nan"),
+        (["--ckpt_path="], "--ckpt_path: expected a checkpoint, as runs/.../checkpoints/last.ckpt, got nothing"),
+        (["--model.help=nope"], "model.help: there is no class 'nope'; there are: DPOModule, "),
         (["--trainer.max_epochs"], "trainer.max_epochs: expected a value, got nothing"),
         (["--model.regularizer.budget=1"], "model.regularizer: name the Regularizer before its arguments"),
         (["--model.optimizer.lr=fast"], "model.optimizer.lr: expected float or Tensor, got fast"),
@@ -218,6 +220,35 @@ def test_a_model_folder_without_a_tokenizer(refused: Refused) -> None:
     shutil.copytree(EMBEDDED_FOLDER / "coder", "model")
     message = refused(fit_pairs(pairs_file(*GOOD), "--model.policy", "model"))
     assert message.startswith("'model' holds no tokenizer: expected tokenizer.json") and "model.safetensors" in message
+
+
+# --- Lightning's features -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [["--trainer.barebones=true"], ["--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:01:00:00"]],
+    ids=lambda feature: feature[0],
+)
+def test_a_feature_of_the_trainer(feature: list[str]) -> None:
+    main(fit_pairs(pairs_file(*GOOD), "--trainer.max_steps=1", "--trainer.enable_progress_bar=false", *feature))
+    assert json.loads(Path("runs/DPOModule/run/summary.json").read_text())["optimizer_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("feature", "expected"),
+    [
+        (["LearningRateFinder"], "LearningRateFinder cannot work here: rates are arguments of the optimizer"),
+        (["BatchSizeFinder"], "BatchSizeFinder cannot work here: a batch's size decides what is trained on"),
+        (["BackboneFinetuning"], "BackboneFinetuning cannot work here: a policy has no backbone apart"),
+        (["ModelCheckpoint", "--trainer.callbacks.save_top_k=3"], "ModelCheckpoint: ModelCheckpoint(save_top_k=3"),
+        (["EarlyStopping", "--trainer.callbacks.monitor=eval/lss"], "metric `eval/lss` which is not available"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_feature_that_cannot_be_had(feature: list[str], expected: str, refused: Refused) -> None:
+    callbacks = [f"--trainer.callbacks={feature[0]}", *feature[1:]]
+    assert expected in refused(fit_pairs(pairs_file(*GOOD), "--trainer.max_epochs=1", *callbacks))
 
 
 # --- a full disk --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from lit_pref.data.row_files import COMPRESSED, TEXT_READERS, file_rows, text_su
 from lit_pref.data.rows import OnBadRow, Row, RowError, SkippedRows, refuse
 from lit_pref.data.shards import MANIFEST, SHARDS, read_manifest
 from lit_pref.errors import UserError
+from lit_pref.hub import data_sets_within_reach
 
 __all__ = ["OnBadRow", "Row", "RowError", "SkippedRows", "Source", "read_rows", "source_files"]
 
@@ -199,7 +200,10 @@ def _saved_rows(folder: Path, split: str) -> Iterator[Row]:
 def _loaded_rows(name: str, data_set: str, config: str | None, split: str, hint: str = "") -> Iterator[Row]:
     import datasets  # takes seconds: only where it is needed
 
-    data = _loaded(name, partial(datasets.load_dataset, data_set, config, split=split), hint)
+    with data_sets_within_reach() as reached:
+        if not reached:
+            hint += "; the hub cannot be reached from here, and the data set is not in its cache"
+        data = _loaded(name, partial(datasets.load_dataset, data_set, config, split=split), hint)
     yield from _numbered(f"{name}[{split}]", data)
 
 

@@ -59,7 +59,9 @@ class OpenAIGenerator(Generator):
             raise ValueError(f"concurrency must be >= 1, got {self.concurrency}")
         if self.retries < 0:
             raise ValueError(f"retries must be >= 0, got {self.retries}")
-        if self.timeout <= 0:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must be as http://localhost:8000/v1, got {self.base_url!r}")
+        if not self.timeout > 0:
             raise ValueError(f"timeout must be > 0 seconds, got {self.timeout}")
         self._takes_n = True  # several completions a request, until the server shows that it does not
 

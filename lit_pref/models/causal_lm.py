@@ -8,9 +8,6 @@ encoder-decoder models; adapters stand in `adapters`.
 import difflib
 import hashlib
 import json
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lit_pref.errors import UserError
+from lit_pref.hub import hub_is_out_of_reach
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -167,21 +165,8 @@ def _resolve(name: str, tokenizer: bool = False) -> Path | str:
 
 
 def _without_hub(source: Path | str) -> bool:
-    """Whether to look on this machine alone; asked beforehand, since the hub's client retries for a minute."""
-    if isinstance(source, Path):
-        return True
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return True
-    if urllib.request.getproxies():
-        return False  # the way out is not ours to judge
-    hub = urllib.parse.urlsplit(constants.ENDPOINT)
-    try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
-    except OSError:
-        return True
-    return False
+    """Whether to look on this machine only."""
+    return isinstance(source, Path) or hub_is_out_of_reach()
 
 
 def _incomplete(folder: Path, what: str, expected: tuple[str, ...]) -> UserError:
