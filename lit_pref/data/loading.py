@@ -15,6 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lit_pref.data.order import Batches, Batching
 from lit_pref.data.packing import collate_pairs, collate_trees, lay_out
+from lit_pref.data.position import DataPosition
 from lit_pref.data.token_store import StoredTrees
 from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch
 
@@ -67,13 +68,6 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
 
     def __getitem__(self, batch: "BatchRows") -> Batch:
         return self.collate(batch, [self.trees[row] for row in batch.rows])
-
-
-class DataPosition(NamedTuple):
-    """How far a run has come: batches of an epoch that a rank has trained on."""
-
-    epoch: int
-    batches: int
 
 
 class BatchRows(NamedTuple):

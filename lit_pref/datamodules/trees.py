@@ -10,8 +10,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.loading import BatchSampler, DataPosition, TreeDataset, batch_loader
+from lit_pref.data.loading import BatchSampler, TreeDataset, batch_loader
 from lit_pref.data.order import Batching
+from lit_pref.data.position import DataPosition, last_step
 from lit_pref.data.rows import tell_unused
 from lit_pref.data.shards import write_json
 from lit_pref.errors import UserError
@@ -110,20 +111,43 @@ class _TreeDataModule(LightningDataModule):
         return self.trainer.strategy.root_device
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the run has come in its epoch; Lightning keeps it in checkpoints."""
-        if self.trainer is None:
+        """How far the run has come in its epoch, and what its order of batches depends on; it lies in checkpoints."""
+        if self.trainer is None or "train" not in self.data:
             return {}
-        loop = self.trainer.fit_loop
-        # Of the epoch that the batches belong to: behind its end `current_epoch` is already the next one.
-        epoch = max(0, loop.epoch_progress.current.ready - 1)
-        # `processed` counts what the optimizer has seen, also where an interruption falls into a step.
-        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": epoch, "batches": batches}
+        position = last_step(self.trainer)
+        ended = position.batches in (0, self.trainer.num_training_batches)
+        return {**position._asdict(), "ended": ended, "order": self._order()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise UserError where a run would go on within an epoch whose batches are others now."""
         # Validating a checkpoint loads it too: only a resumed fit may go on from there.
-        if state_dict and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._resume_at = DataPosition(state_dict["epoch"], state_dict["batches"])
+        if not state_dict or self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        position = DataPosition(state_dict["epoch"], state_dict["batches"])
+        there, here = state_dict.get("order"), self._order()  # older checkpoints have none
+        if there is not None and not state_dict["ended"]:
+            changed = [f"{name} {there.get(name)} there, {value} here" for name, value in here.items()
+                       if there.get(name) != value]  # fmt: skip
+            if changed:
+                raise UserError(
+                    f"the checkpoint stands within epoch {position.epoch}, after {position.batches} batches, and the "
+                    f"rest of it cannot be told under other settings ({'; '.join(changed)}), so that rows would be "
+                    "seen twice or never: give the same ones, or take a checkpoint from an epoch's end"
+                )
+        self._resume_at = position
+
+    def _order(self) -> dict[str, Any]:
+        """All that the batches of an epoch and their order depend on, by the name of what sets it."""
+        assert self.trainer is not None
+        return {
+            "data.seed": self.seed,
+            "data.batch_size": self.batch_size if self.max_tokens_per_batch is None else None,
+            "data.max_tokens_per_batch": self.max_tokens_per_batch,
+            "layout": self.consumer.row_layout,
+            "devices": self.trainer.world_size,
+            "trainer.accumulate_grad_batches": self.trainer.accumulate_grad_batches,
+            "training data": self.fingerprints.get("train"),
+        }
 
     def train_dataloader(self) -> DataLoader[Any]:
         resume_at, self._resume_at = self._resume_at, None

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lit_pref.allocator import keep_freed_memory
+from lit_pref.data.position import go_on, rewind
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
 from lit_pref.models import (
@@ -82,7 +84,8 @@ class _LanguageModule(LightningModule):
         prepare_layers(self.model, engine)
         self.row_layout = self._row_layout()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.num_tokens = 0
+        self.num_tokens = self._tokens_at_step = 0
+        self._noise_seed = torch.initial_seed()
         self._batch_tokens, self._batch_start = 0, 0.0
 
     def _attach(self, adapter: LoRA) -> None:
@@ -183,13 +186,23 @@ class _LanguageModule(LightningModule):
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.
         self.model.train(self.dropout)
         train_adapter_dropout(self.model)
+        self._tokens_at_step = self.num_tokens
+        self._random_state = torch.get_rng_state()
+        go_on(self.trainer)
+
+    def on_train_end(self) -> None:
+        torch.set_rng_state(self._random_state)  # weights and samples that are drawn later follow the run's seed
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self._tokens_at_step = self.num_tokens
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout of a batch is a function of its place, so that a resumed run draws what the uninterrupted one does.
+        place = (self._noise_seed, self.trainer.global_rank, self.trainer.current_epoch, batch_idx)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
         self._batch_tokens, self._batch_start = 0, time.perf_counter()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -204,7 +217,13 @@ class _LanguageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Plain values only, so that checkpoints load with weights_only=True. Export reads them.
-        checkpoint["lit_pref"] = {"policy": self.policy, "num_tokens": self.num_tokens}
+        checkpoint["lit_pref"] = {
+            "policy": self.policy,
+            "num_tokens": self._tokens_at_step,
+            "noise_seed": self._noise_seed,
+        }
+        if "loops" in checkpoint:
+            rewind(self.trainer, checkpoint["loops"]["fit_loop"])
         if self.adapter is not None:
             checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
             checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
@@ -212,6 +231,7 @@ class _LanguageModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_adapter(checkpoint)
         self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"])
+        self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
 
     def _trained(self, state: dict[str, Any]) -> dict[str, Any]:
         """What of a state dict is not the frozen base: the adapter, and all that a method adds and trains."""
