@@ -176,11 +176,9 @@ def _table(measured: Measured, intervals: Mapping[str, Interval]) -> Table:
     table.add_column()
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    for name, (mean, low, high, n) in intervals.items():
-        shown = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-        if is_share(name, measured.figures[name]):
-            shown = f"{100 * mean:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
-        table.add_row(name, shown, f"{n:,} items")
+    for name, interval in intervals.items():
+        percent = is_share(name, measured.figures[name])
+        table.add_row(name, interval.text(1 if percent else 3, percent), f"{interval.n:,} items")
     for name, value in measured.calibration.items():
         table.add_row(name, f"{value:.3f}", "")
     return table

@@ -344,6 +344,18 @@ class TreeSpan(NamedTuple):
     branches: tuple[int, ...]
 
 
+class StepWeight(NamedTuple):
+    """What a batch's means count for in its optimizer step: batch size over mean batch size of the step.
+
+    The mean of weight · batch mean over a step's batches, on all ranks, is then the mean over all the step's rows
+    (pairs, demonstrations), or over all its tokens that are imitated. 1 where a batch is a step of its own; both are 0
+    for a batch that only keeps a rank in step with the others: nothing is trained on it or measured of it.
+    """
+
+    rows: float = 1.0
+    tokens: float = 1.0
+
+
 class TreeBatch(NamedTuple):
     """Token trees laid out in rows; see `lit_pref.data.packing.collate_trees`.
 
@@ -363,6 +375,7 @@ class TreeBatch(NamedTuple):
     num_tokens: int  # with the prompt counted once a completion, so that layouts and peers compare
     plain: bool  # every row is one right-padded sequence: ordinary causal attention is exact
     spans: tuple[TreeSpan, ...]  # the trees in the order given, so that attention can go tree by tree
+    weight: StepWeight = StepWeight()
 
 
 class PairBatch(NamedTuple):
@@ -371,7 +384,10 @@ class PairBatch(NamedTuple):
     trees: TreeBatch
     index_P: Tensor  # row in its data set: finds cached reference log-probs
     margin_P: Tensor | None
-    weight: float = 1.0  # of the batch's mean over pairs, so that a step is the mean over all its batches' pairs
+
+    @property
+    def weight(self) -> StepWeight:
+        return self.trees.weight
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich import get_console
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from lit_pref.callbacks.closing_table import closing_table
 from lit_pref.evaluation.base import Evaluation
+
+_AVERAGING = (StochasticWeightAveraging, WeightAveraging)
 
 
 class BeforeAfter(Callback):
@@ -35,10 +38,21 @@ class BeforeAfter(Callback):
         self.evaluations = evaluations
         self.before: dict[str, Tensor] = {}
         self.after: dict[str, Tensor] = {}
-        self._restored = False
+        self._restored = self._measured = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # At the end of training averages of the weights take the place of the last ones: those are measured.
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        own = callbacks.index(self)
+        averaging = [place for place, each in enumerate(callbacks) if isinstance(each, _AVERAGING) and place > own]
+        if averaging:  # a new list: Lightning goes through the old one
+            after = averaging[-1] + 1
+            trainer.callbacks = [  # type: ignore[attr-defined]
+                *callbacks[:own], *callbacks[own + 1 : after], self, *callbacks[after:]
+            ]  # fmt: skip
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.after = {}
+        self.after, self._measured = {}, False
         # Validating or testing a checkpoint restores this object too: only a resumed fit may go on with what it found.
         if trainer.ckpt_path is None or not self._restored:
             self.before = evaluate(self.evaluations, pl_module)
@@ -48,7 +62,7 @@ class BeforeAfter(Callback):
         self._measure_after(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.after:
+        if not self._measured:
             # A run that was interrupted in its closing evaluation has no training left when it is resumed.
             self._measure_after(trainer, pl_module)
         self._show(trainer)
@@ -66,13 +80,14 @@ class BeforeAfter(Callback):
         self._show(trainer)
 
     def _measure_after(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.after = evaluate(self.evaluations, pl_module)
+        self.after, self._measured = evaluate(self.evaluations, pl_module), True
         _log_means(trainer, "after", self.after)
 
     def _show(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.after:
+        if trainer.is_global_zero:
             console = get_console()
-            console.print(self.table(console.width))
+            if self.after:
+                console.print(self.table(console.width))
             line = f"run: {trainer.default_root_dir}"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
@@ -119,6 +134,7 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def _log_means(trainer: Trainer, stage: str, figures: Mapping[str, Tensor]) -> None:
-    means = {f"{stage}/{name}": values.mean().item() for name, values in figures.items()}
+    # Without items that could not be measured, as in the closing table.
+    means = {f"{stage}/{name}": values.nanmean().item() for name, values in figures.items()}
     for logger in trainer.loggers:
         logger.log_metrics(means, step=trainer.global_step)

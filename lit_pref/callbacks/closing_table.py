@@ -18,7 +18,7 @@ from lit_pref.metrics.intervals import Interval, mean_interval, paired_differenc
 _GAP = 2  # blanks between columns
 
 Figures = Mapping[str, Tensor]
-"""Per-item values by name, [items] each."""
+"""Per-item values by name, [items] each; NaN for an item that could not be measured, which is left out."""
 
 
 class Change(NamedTuple):
@@ -50,10 +50,15 @@ def falls(before: Figures, after: Figures) -> list[Change]:
 def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
     """A row a figure and a fall: before, after, and the paired difference, each as `mean [95% interval]`.
 
+    Above the figures of as many items stands how many these are; where an interval is not known, the mean stands alone.
+
     width: columns of text; where the rows do not fit, each interval stands below its mean.
     """
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
+    items = ""
     for change in [*changes(before, after), *falls(before, after)]:
+        if items != (items := _items(change)):
+            rows.append((items, "", "", ""))
         levels = [_text(interval, change.share, sign="") for interval in (change.before, change.after)]
         rows.append((change.name, *levels, _text(change.difference, change.share, sign="+")))
     widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -69,38 +74,49 @@ def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
     for position, header in enumerate(rows[0]):
         table.add_column(header, justify="right" if position else "left", no_wrap=fits)
     for row in rows[1:]:
-        table.add_row(*(Text(cell if fits else cell.replace(" [", "\n[")) for cell in row))
+        heading = "dim" if not any(row[1:]) else ""
+        table.add_row(*(Text(cell if fits else cell.replace(" [", "\n[")) for cell in row), style=heading)
     return table
+
+
+def _items(change: Change) -> str:
+    """Over how many items a figure is."""
+    taken = [interval.n for interval in (change.before, change.after, change.difference) if interval is not None]
+    if len(set(taken)) > 1 and change.before is not None and change.after is not None:
+        return f"{change.before.n:,} items before, {change.after.n:,} after"
+    return f"{min(taken, default=0):,} item" + "s" * (min(taken, default=0) != 1)
 
 
 def _change(name: str, before: Tensor | None, after: Tensor | None) -> Change:
     taken = [values for values in (before, after) if values is not None]
-    return Change(
-        name,
-        None if before is None else mean_interval(before),
-        None if after is None else mean_interval(after),
-        None if before is None or after is None else _difference(before, after),
-        share=all(is_share(name, values) for values in taken),
-    )
+    share = all(is_share(name, values) for values in taken)
+    difference = None if before is None or after is None else _difference(before, after, share)
+    return Change(name, _level(before), _level(after), difference, share)
+
+
+def _level(values: Tensor | None) -> Interval | None:
+    measured = None if values is None else values[~values.isnan()]
+    return None if measured is None or not len(measured) else mean_interval(measured)
 
 
 def is_share(name: str, values: Tensor) -> bool:
     """Whether a figure reads as a percentage: all values lie in [0, 1], and they are no nats or squares."""
-    return not name.endswith(("nll", "brier")) and bool(((values >= 0) & (values <= 1)).all())
+    return not name.endswith(("nll", "brier")) and bool((((values >= 0) & (values <= 1)) | values.isnan()).all())
 
 
-def _difference(before: Tensor, after: Tensor) -> Interval | None:
+def _difference(before: Tensor, after: Tensor, share: bool = False) -> Interval | None:
     """After minus before; None where a resumed run evaluated another number of items, which cannot be paired."""
-    return paired_difference_interval(before, after) if before.shape == after.shape else None
+    if before.shape != after.shape:
+        return None
+    measured = ~(before.isnan() | after.isnan())
+    return paired_difference_interval(before[measured], after[measured], bounded=share) if measured.any() else None
 
 
 def _text(interval: Interval | None, share: bool, sign: str) -> str:
     if interval is None:
         return "–"
-    mean, low, high = (100 * x if share else x for x in (interval.mean, interval.low, interval.high))
-    digits = 1 if share else _digits((high - low) / 2)
-    percent = "%" if share else ""
-    return f"{mean:{sign}.{digits}f}{percent} [{low:.{digits}f}, {high:.{digits}f}]"
+    digits = 1 if share else _digits((interval.high - interval.low) / 2)
+    return interval.text(digits, share, sign)
 
 
 def _digits(half_width: float) -> int:

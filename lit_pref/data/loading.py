@@ -1,27 +1,38 @@
 """Token trees to batches in a seeded order: a data set that is asked for whole batches, and the sampler that asks.
 
-The order is a function of (seed, epoch, rank, world size), and every rank gets the same number of batches; a resumed
-run goes on with the very next one. Not covered: which rows make up a batch (`order.py`).
+The order is a function of (seed, epoch, rank, world size); every row comes once an epoch, and every rank gets the same
+number of batches. A resumed run goes on with the very next one. Each batch knows its weight in its optimizer step.
+Not covered: which rows make up a batch (`order.py`).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from itertools import islice
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from lit_pref.data.order import Batches, Batching
 from lit_pref.data.packing import collate_pairs, collate_trees, lay_out
 from lit_pref.data.position import DataPosition
 from lit_pref.data.token_store import StoredTrees
-from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch
+from lit_pref.types import PairBatch, RowLayout, StepWeight, TokenTree, TreeBatch
 
 Batch = TypeVar("Batch")
-Collate = Callable[["BatchRows", Sequence[TokenTree]], Batch]
-"""(row numbers and weight, their trees) to a batch."""
+Made = TypeVar("Made", covariant=True)
+
+
+class Collate(Protocol[Made]):
+    """Row numbers and weight, and their trees, to a batch."""
+
+    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> Made: ...
+
+    def imitated(self, completion_lengths: Sequence[int]) -> int:
+        """How many of a tree's completion tokens a language-model loss is the mean over."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,11 @@ class PairCollate:
     def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> PairBatch:
         margins = None if self.margins is None else [self.margins[row] for row in batch.rows]
         pairs = collate_pairs(lay_out(trees, self.layout), batch.rows, self.pad_id, margins, self.layout != "repeated")
-        return pairs._replace(weight=batch.weight)
+        return pairs._replace(trees=pairs.trees._replace(weight=batch.weight))
+
+    def imitated(self, completion_lengths: Sequence[int]) -> int:
+        """Of a pair, those of chosen."""
+        return completion_lengths[0]
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,11 @@ class TreeCollate:
     layout: RowLayout
 
     def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> TreeBatch:
-        return collate_trees(lay_out(trees, self.layout), self.pad_id, self.layout != "repeated")
+        made = collate_trees(lay_out(trees, self.layout), self.pad_id, self.layout != "repeated")
+        return made._replace(weight=batch.weight)
+
+    def imitated(self, completion_lengths: Sequence[int]) -> int:
+        return sum(completion_lengths)
 
 
 @dataclass
@@ -69,23 +88,33 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
     def __getitem__(self, batch: "BatchRows") -> Batch:
         return self.collate(batch, [self.trees[row] for row in batch.rows])
 
+    def imitated_tokens(self, row: int) -> int:
+        """How many of a row's tokens a language-model loss is the mean over."""
+        if isinstance(self.trees, StoredTrees):
+            return self.collate.imitated(self.trees.completion_lengths(row))
+        return self.collate.imitated([len(ids) for ids in self.trees[row].completion_ids])
+
 
 class BatchRows(NamedTuple):
-    """What a sampler asks a data set for.
-
-    weight: of the batch's mean loss, such that the mean over an optimizer step's batches on all ranks is the mean over
-        the step's rows; 1 where these batches are of one size.
-    """
+    """What a sampler asks a data set for."""
 
     rows: Sequence[int]
-    weight: float = 1.0
+    weight: StepWeight = StepWeight()
+
+
+class Steps(NamedTuple):
+    """How a run takes a rank's batches: `accumulate` to an optimizer step, and so many of an epoch at most."""
+
+    accumulate: int = 1
+    limit: float = math.inf
 
 
 class BatchSampler(DistributedSampler[BatchRows]):
     """A rank's batches of an epoch, the same number on every rank and in every epoch.
 
     A DistributedSampler by type, so that Lightning neither replaces it nor forgets to tell it the epoch.
-    accumulate: batches that a rank takes to an optimizer step.
+    steps: asked at the start of each epoch, since callbacks may change it.
+    imitated_tokens: of a row; None where no loss is a mean over tokens: `weight.tokens` is then NaN where it matters.
     resume_at: where an earlier run stopped; the rest of that epoch comes without what it has seen.
     """
 
@@ -96,11 +125,13 @@ class BatchSampler(DistributedSampler[BatchRows]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        accumulate: int = 1,
+        steps: Callable[[], Steps] = Steps,
+        imitated_tokens: Callable[[int], int] | None = None,
         resume_at: DataPosition | None = None,
     ) -> None:
         self.batching, self.shuffle, self.seed = batching, shuffle, seed
-        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.rank, self.world_size, self.steps = rank, world_size, steps
+        self.imitated_tokens = imitated_tokens
         self.epoch, self.resume_at = 0, resume_at
         self._made: tuple[int, Batches] | None = None
         self._count: int | None = None  # of batches, where orders could differ in it
@@ -115,21 +146,30 @@ class BatchSampler(DistributedSampler[BatchRows]):
         return -(-len(self._batches()) // self.world_size)
 
     def __iter__(self) -> Iterator[BatchRows]:
-        batches = self._batches()
+        batches, steps = self._batches(), self.steps()
         resumed = self.resume_at is not None and self.resume_at.epoch == self.epoch
         first = self.resume_at.batches if self.resume_at is not None and resumed else 0
-        # Whole rounds only: a rank without a batch would leave the others waiting. The first batches come again.
-        places = (step * self.world_size + self.rank for step in range(first, len(self)))
-        for place in places:
-            yield BatchRows(batches[place % len(batches)], self._weight(batches, place))
+        for start in range(first - first % steps.accumulate, len(self), steps.accumulate):
+            step = range(start, int(min(start + steps.accumulate, len(self), steps.limit)))
+            yield from islice(self._step(batches, step, steps.accumulate), max(0, first - start), None)
 
-    def _weight(self, batches: Batches, place: int) -> float:
-        in_step = self.world_size * self.accumulate
-        start = place // in_step * in_step
-        step = range(start, min(start + in_step, len(self) * self.world_size))
-        rows = sum(batches.size(each % len(batches)) for each in step)
+    def _step(self, batches: Batches, step: range, accumulate: int) -> Iterator[BatchRows]:
+        """The rank's batches of an optimizer step, given their numbers in the epoch."""
+        everyone = range(step.start * self.world_size, min(step.stop * self.world_size, len(batches)))
         # Lightning divides by `accumulate` also where the last step has fewer batches.
-        return batches.size(place % len(batches)) * in_step / rows
+        places = accumulate * self.world_size
+        mean_rows = sum(map(batches.size, everyone)) / places
+        tokens = [self._tokens(batches[place]) for place in everyone]
+        mean_tokens = sum(tokens) / places
+        for place in range(step.start * self.world_size + self.rank, step.stop * self.world_size, self.world_size):
+            if place in everyone:
+                of_tokens = tokens[place - everyone.start] / mean_tokens
+                yield BatchRows(batches[place], StepWeight(batches.size(place) / mean_rows, of_tokens))
+            else:  # a rank without a batch would leave the others waiting
+                yield BatchRows([int(self.batching.lengths_N.argmin())], StepWeight(0.0, 0.0))
+
+    def _tokens(self, rows: Sequence[int]) -> float:
+        return math.nan if self.imitated_tokens is None else sum(map(self.imitated_tokens, rows))
 
     def _batches(self) -> Batches:
         epoch = self.epoch if self.shuffle else 0
@@ -142,6 +182,13 @@ class BatchSampler(DistributedSampler[BatchRows]):
 
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch])
+
+
+class FixedBatchSampler(BatchSampler, SequentialSampler):  # type: ignore[misc]
+    """The same batches in the same order in every epoch; a SequentialSampler by type, as `overfit_batches` wants it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing: every epoch is the first one."""
 
 
 class BatchLoader(DataLoader[Batch]):

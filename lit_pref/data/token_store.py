@@ -103,6 +103,12 @@ class TokenStore:
         prompt, *completions = (tuple(ids[a:b]) for a, b in pairwise(ends))
         return TokenTree(prompt, tuple(completions))
 
+    def completion_lengths(self, row: int) -> tuple[int, ...]:
+        """Tokens of one row's completions, without reading them."""
+        start = int(self._offsets[row]) * self._dtype.itemsize
+        header = os.pread(self._tokens, 4 * _PARTS, start)
+        return tuple(np.frombuffer(header, "<u4")[1:].tolist())
+
     def lengths(self) -> Rows:
         """Tokens of each row with its prompt counted once."""
         lengths = np.empty(len(self), np.int32)
@@ -137,6 +143,10 @@ class StoredTrees(Sequence[TokenTree]):
         if isinstance(row, slice):
             return [self[each] for each in range(*row.indices(len(self)))]
         return self.store.tree(range(len(self))[row] if self.rows is None else int(self.rows[row]))
+
+    def completion_lengths(self, row: int) -> tuple[int, ...]:
+        """Tokens of one row's completions, without reading them."""
+        return self.store.completion_lengths(row if self.rows is None else int(self.rows[row]))
 
     @property
     def lengths(self) -> Rows:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.loading import BatchSampler, TreeDataset, batch_loader
+from lit_pref.data.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
 from lit_pref.data.order import Batching
 from lit_pref.data.position import DataPosition, last_step
 from lit_pref.data.rows import tell_unused
@@ -23,13 +23,14 @@ Stage = Literal["train", "eval"]
 
 class PolicyModule(Protocol):
     """What data modules ask of the module they feed: its model and tokenizer, how it lays out batches, what ends a
-    completion."""
+    completion, and whether a loss of its is a mean over imitated tokens."""
 
     model: Any
     tokenizer: Any
     policy: str
     row_layout: RowLayout
     append_eos: bool
+    averages_tokens: bool
 
 
 class NamedSource(NamedTuple):
@@ -168,16 +169,23 @@ class _TreeDataModule(LightningDataModule):
         return batch_loader(data, BatchSampler(self._batching(data), shuffle=False, seed=0))
 
     def _loader(self, stage: Stage, shuffle: bool, resume_at: DataPosition | None = None) -> DataLoader[Any]:
-        data, trainer = self.data[stage], self.trainer
-        batching, sizes = self._batching(data), {}
-        if trainer is not None:
-            sizes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-            sizes["accumulate"] = trainer.accumulate_grad_batches
-            if trainer.is_global_zero:
-                _tell_longer(stage, batching)
-        return batch_loader(
-            data, BatchSampler(batching, shuffle, self.seed, resume_at=resume_at, **sizes), self.num_workers
-        )
+        data, consumer, trainer = self.data[stage], self.consumer, self.trainer
+        assert trainer is not None  # which `consumer` has seen to
+        batching = self._batching(data)
+        if trainer.is_global_zero:
+            _tell_longer(stage, batching)
+        settings: dict[str, Any] = {}
+        if stage == "train":
+            tokens = data.imitated_tokens if consumer.averages_tokens else None
+            settings = {"steps": self._steps, "imitated_tokens": tokens, "resume_at": resume_at}
+        overfit = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        kind = BatchSampler if shuffle and not overfit else FixedBatchSampler
+        sampler = kind(batching, shuffle, self.seed, trainer.global_rank, trainer.world_size, **settings)
+        return batch_loader(data, sampler, self.num_workers)
+
+    def _steps(self) -> Steps:
+        assert self.trainer is not None
+        return Steps(self.trainer.accumulate_grad_batches, self.trainer.num_training_batches)
 
     def _batching(self, data: TreeDataset[Any]) -> Batching:
         padded = self.consumer.row_layout != "packed"

@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.losses import PairRewards
 from lit_pref.metrics import pair_nll
@@ -39,16 +38,20 @@ class HeldOutPairs(Evaluation):
     is the loss of its margins under Bradley–Terry; its calibration error, no mean over pairs, is `lit-pref evaluate`'s.
     """
 
+    def __init__(self) -> None:
+        self._told = False  # that there is nothing to measure
+
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+        """No figures where the data module holds no pairs out, which a line says once."""
         if not isinstance(module, RewardsPairs | ScoresPairs):
             raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
         data = module.trainer.datamodule  # type: ignore[attr-defined]
         loader = None if data is None else data.ordered_loader("eval")
         if loader is None:
-            raise UserError(
-                "HeldOutPairs measures the data module's validation pairs, and there are none: give it some, or leave "
-                "HeldOutPairs out"
-            )
+            if module.global_rank == 0 and not self._told:
+                print("held-out pairs: none, so nothing is measured of them", flush=True)
+            self._told = True
+            return {}
         # A reward model's module holds a language model too, whose log-probs are beside the point.
         figures = _of_scores(module, loader) if isinstance(module, RewardsPairs) else _of_log_probs(module, loader)
         return {name: value.float().cpu() for name, value in figures.items()}

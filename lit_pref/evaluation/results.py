@@ -55,8 +55,8 @@ class Results(NamedTuple):
         )
         table.add_column()
         table.add_column(justify="right", no_wrap=True)
-        for name, (mean, low, high, _) in self.figures.items():
-            table.add_row(name, f"{100 * mean:.1f}% [{100 * low:.1f}, {100 * high:.1f}]")
+        for name, interval in self.figures.items():
+            table.add_row(name, interval.text(1, percent=True))
         table.add_section()
         table.add_row("problems", f"{self.problems:,}")
         for reason, names in (("the reference fails", self.failing_references), ("not graded", self.ungraded)):

@@ -21,7 +21,7 @@ from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import LoRA, load_causal_lm, weights_fingerprint
 from lit_pref.modules.engine import Engine
-from lit_pref.modules.language_model import PairScores, _LanguageModule
+from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.modules.reference import StageReference, check_start, reference_logps
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, PairLogps
@@ -76,17 +76,21 @@ class DPOModule(_LanguageModule):
     def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """`row` in the held-out data and every figure of `pair_figures`, [P] each."""
         policy = self.score_pairs(batch).logps
-        return {"row": batch.index_P, **self.pair_figures(policy, self.reference(batch, "predict"))}
+        return self.predictions(batch, self.pair_figures(policy, self.reference(batch, "predict")))
 
-    def _step(self, batch: PairBatch, stage: str) -> Tensor:
+    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
         scores = self.score_pairs(batch)
         policy, reference = scores.logps, self.reference(batch, stage)
+        self.watch(batch, _named(policy, reference))
         loss_P = self.objective(policy, reference)
         if self.regularizer is not None:
             loss_P = loss_P + self.regularizer(policy, reference)
-        loss = loss_P.mean()
-        self._log_pairs(stage, batch, scores, reference, loss)
-        return batch.weight * loss
+        if stage == "train":
+            self._check_start(policy, reference)
+        figures = {"loss": loss_P, **self.pair_figures(policy, reference)}
+        figures |= {"entropy": scores.entropy_N, "mean_token_accuracy": scores.chosen_hit_n}
+        self.count_figures(stage, batch, figures)
+        return batch.weight.rows * loss_P.mean()
 
     def pair_figures(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
         """What is logged of each pair, [P] each: `rewards/*`, `logps/*`, and `budget/*` where there is a reference."""
@@ -94,23 +98,6 @@ class DPOModule(_LanguageModule):
         if self.regularizer is not None:
             figures |= self.regularizer.statistics(policy, reference)
         return figures
-
-    def _log_pairs(
-        self, stage: str, batch: PairBatch, scores: PairScores, reference: PairLogps | None, loss: Tensor
-    ) -> None:
-        policy = PairLogps(*(value.detach() for value in scores.logps))
-        if stage == "train":
-            self.count_tokens(batch.trees)
-            self._check_start(policy, reference)
-        figures = {name: value.mean() for name, value in self.pair_figures(policy, reference).items()}
-        pairs, shown = len(batch.index_P), stage == "train"
-        self.log(f"{stage}/loss", loss.detach(), batch_size=pairs, prog_bar=shown, sync_dist=not shown)
-        self.log_dict({f"{stage}/{name}": x for name, x in figures.items()}, batch_size=pairs, sync_dist=not shown)
-        # A validation's means are over tokens here.
-        of_tokens = {"entropy": (scores.entropy, len(batch.trees.target_N))}
-        of_tokens["mean_token_accuracy"] = (scores.token_accuracy, int(policy.chosen_length.sum()))
-        for name, (value, tokens) in of_tokens.items():
-            self.log(f"{stage}/{name}", value, batch_size=tokens, sync_dist=not shown)
 
     # --- the reference ------------------------------------------------------------------------------------------------
 
@@ -218,3 +205,12 @@ class DPOModule(_LanguageModule):
             )
         self._start_fingerprint = self._start_fingerprint or start
         self._at_start = False
+
+
+def _named(policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
+    """What a pair's loss is made of."""
+    values = {"the log-prob of chosen": policy.chosen, "the log-prob of rejected": policy.rejected}
+    if reference is not None:
+        values["the reference's log-prob of chosen"] = reference.chosen
+        values["the reference's log-prob of rejected"] = reference.rejected
+    return values

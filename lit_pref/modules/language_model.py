@@ -4,10 +4,10 @@ A method is a subclass whose step reads like the paper's algorithm. Not here: lo
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from lit_pref.allocator import keep_freed_memory
 from lit_pref.data.position import go_on, rewind
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
+from lit_pref.metrics import Figures
 from lit_pref.models import (
     LoRA,
     adapter_off,
@@ -41,13 +42,15 @@ from lit_pref.modules.engine import Engine, prepare_layers
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
 
+LoggedStage = Literal["train", "eval", "test"]
+
 
 class PairScores(NamedTuple):
-    """Log-probs of a batch of pairs, and what falls off on the way: entropy in nats and greedy hits, each a scalar."""
+    """Log-probs of a batch of pairs, and by-products of the same pass, token by token."""
 
     logps: PairLogps
-    entropy: Tensor  # over the tokens of both sides
-    token_accuracy: Tensor  # over those of chosen alone, as TRL counts it
+    entropy_N: Tensor  # of the tokens of both sides, in nats
+    chosen_hit_n: Tensor  # whether greedy decoding gives the token; of chosen only, as TRL counts it
 
 
 def is_chosen(trees: TreeBatch) -> Tensor:
@@ -60,6 +63,9 @@ class _LanguageModule(LightningModule):
 
     needs_lm_head = True
     append_eos = True  # whether data modules end each completion with EOS
+    averages_tokens = False  # whether a loss is a mean over imitated tokens, so that `weight.tokens` must be known
+    lowest: ClassVar[tuple[str, ...]] = ()  # figures of which the least value is logged instead of the mean
+    highest: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -86,7 +92,10 @@ class _LanguageModule(LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = self._tokens_at_step = 0
         self._noise_seed = torch.initial_seed()
+        stages = get_args(LoggedStage)
+        self.metrics = nn.ModuleDict({f"of_{stage}": Figures(self.lowest, self.highest) for stage in stages})
         self._batch_tokens, self._batch_start = 0, 0.0
+        self._watched: tuple[PairBatch | TreeBatch, dict[str, Tensor]] | None = None
 
     def _attach(self, adapter: LoRA) -> None:
         if self.random_init:
@@ -129,8 +138,7 @@ class _LanguageModule(LightningModule):
         logps_K = completion_logps(scores.logps_N, batch.trees.completion_N, completions)
         length_K = batch.trees.length_K.to(logps_K.dtype)
         logps = PairLogps(logps_K[0::2], logps_K[1::2], length_K[0::2], length_K[1::2])
-        chosen_hit_n = scores.correct_N[is_chosen(batch.trees)]
-        return PairScores(logps, scores.entropy_N.mean(), chosen_hit_n.float().mean())
+        return PairScores(logps, scores.entropy_N, scores.correct_N[is_chosen(batch.trees)])
 
     def check_pairs(self, batch: Any) -> None:
         """Raise UserError for a batch of anything else than pairs."""
@@ -142,21 +150,26 @@ class _LanguageModule(LightningModule):
 
     def score_all(self, loader: DataLoader[PairBatch]) -> PairLogps:
         """Log-probs of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        return PairLogps(*self.of_all(loader, 4, lambda batch: self.score_pairs(batch).logps))
+        names = ("the log-prob of chosen", "the log-prob of rejected", "chosen's length", "rejected's length")
+        return PairLogps(*self.of_all(loader, names, lambda batch: self.score_pairs(batch).logps))
 
     def of_all(
-        self, loader: DataLoader[PairBatch], count: int, figures: Callable[[PairBatch], Sequence[Tensor]]
+        self, loader: DataLoader[PairBatch], names: Sequence[str], figures: Callable[[PairBatch], Sequence[Tensor]]
     ) -> Tensor:
-        """`count` figures of every pair of an ordered loader, in the order of its rows; fp32, [count, P].
+        """Named figures of every pair of an ordered loader, in the order of its rows; fp32, [names, P].
 
-        Without dropout. 0 for pairs that the loader leaves to other ranks, which may be all.
+        Without dropout. 0 for pairs that the loader leaves to other ranks, which may be all. Raises UserError for a
+        value that is NaN or infinite.
         """
         rows = len(loader.dataset)  # type: ignore[arg-type]
-        all_FP = torch.zeros(count, rows, device=self.device)
+        all_FP = torch.zeros(len(names), rows, device=self.device)
         with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
             for batch in loader:
                 moved: PairBatch = self.trainer.strategy.batch_to_device(batch, self.device)
                 all_FP[:, moved.index_P] = torch.stack(list(figures(moved))).float()
+        found = non_finite(dict(zip(names, all_FP, strict=True)), range(rows), "pair")
+        if found:
+            raise UserError(f"{found} under the weights of {self.policy!r} as they are; expected a finite number")
         return all_FP
 
     def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]:
@@ -193,11 +206,86 @@ class _LanguageModule(LightningModule):
     def on_train_end(self) -> None:
         torch.set_rng_state(self._random_state)  # weights and samples that are drawn later follow the run's seed
 
+    # --- losses that are no numbers -----------------------------------------------------------------------------------
+
+    def watch(self, batch: PairBatch | TreeBatch, values: Mapping[str, Tensor]) -> None:
+        """Remember what a batch's loss is made of, one value a pair or completion, to name what is not finite."""
+        self._watched = batch, {name: value.detach() for name, value in values.items()}
+
+    def non_finite_values(self) -> str:
+        """Which value of the last batch is NaN or infinite, and whose it is; empty where all are finite."""
+        if self._watched is None:
+            return ""
+        batch, values = self._watched
+        if isinstance(batch, PairBatch):
+            return non_finite(values, batch.index_P.tolist(), "pair")
+        return non_finite(values, range(len(batch.length_K)), "completion of the batch")
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        if not bool(torch.isfinite(loss.detach()).all()):
+            raise UserError(
+                f"the loss is {loss.item()}{_because(self.non_finite_values())}; expected a finite number. The weights "
+                f"are still those of step {self.trainer.global_step}"
+            )
+
+    # --- what is logged -----------------------------------------------------------------------------------------------
+
+    def count_figures(self, stage: LoggedStage, batch: PairBatch | TreeBatch, figures: Mapping[str, Tensor]) -> None:
+        """Add a batch's figures, [items] each, to those of its optimizer step, or of the validation."""
+        counted = batch.weight.rows > 0
+        self._counted(stage).update(figures, counted)
+        if stage == "train":
+            trees = batch.trees if isinstance(batch, PairBatch) else batch
+            self._count_tokens(trees.num_tokens if counted else 0)
+
+    def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is logged, given means and extremes over all items; for a method that adds what is made of them."""
+        return figures
+
+    def predictions(self, batch: PairBatch, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`row` in the data and the figures of each pair, [P] each; of no pair for a batch that is not to count."""
+        found = {"row": batch.index_P, **figures}
+        return found if batch.weight.rows > 0 else {name: values[:0] for name, values in found.items()}
+
+    def _counted(self, stage: LoggedStage) -> Figures:
+        metric = self.metrics[f"of_{stage}"]
+        assert isinstance(metric, Figures)
+        return metric
+
+    def _log_figures(self, stage: LoggedStage) -> None:
+        """Log and forget what was counted since the last time, over all processes."""
+        counted = self._counted(stage)
+        if not counted.update_called:
+            return
+        figures = self.logged_figures(counted.compute())
+        counted.reset()
+        # Equal on all processes by now: Lightning asks to synchronize what is logged of an epoch.
+        shared = stage != "train"
+        for name, value in figures.items():
+            bar = not shared and name == "loss"
+            self.log(f"{stage}/{name}", value, prog_bar=bar, sync_dist=shared, batch_size=1)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self._tokens_at_step = self.num_tokens
+        self._log_figures("train")
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+
+    def on_train_epoch_start(self) -> None:
+        self._counted("train").reset()  # an interrupted step's
+
+    def on_validation_epoch_start(self) -> None:
+        self._counted("eval").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_figures("eval")
+
+    def on_test_epoch_start(self) -> None:
+        self._counted("test").reset()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_figures("test")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout of a batch is a function of its place, so that a resumed run draws what the uninterrupted one does.
@@ -209,11 +297,14 @@ class _LanguageModule(LightningModule):
         rate = self._batch_tokens / (time.perf_counter() - self._batch_start)
         self.log("train/tokens_per_second", rate, reduce_fx="sum", sync_dist=True)
 
-    def count_tokens(self, trees: TreeBatch) -> None:
+    def _count_tokens(self, tokens: int) -> None:
         """Add a training batch's tokens, prompts counted once a completion, to what this rank has seen."""
-        self.num_tokens += trees.num_tokens
-        self._batch_tokens += trees.num_tokens
+        self.num_tokens += tokens
+        self._batch_tokens += tokens
+        # On every rank for every batch, since processes wait for each other here.
         self.log("train/num_tokens", float(self.num_tokens), reduce_fx="sum", sync_dist=True)
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Plain values only, so that checkpoints load with weights_only=True. Export reads them.
@@ -259,6 +350,23 @@ class _LanguageModule(LightningModule):
         off = difference(self._trained(self.state_dict()), checkpoint["state_dict"])
         if off:
             raise UserError(f"the checkpoint does not fit this module: {off}")
+
+
+def non_finite(values: Mapping[str, Tensor], numbers: Sequence[int], owner: str) -> str:
+    """ "the score of chosen of pair 3 is nan", of the first value that is not finite; empty where there is none.
+
+    values: by name, one an owner; numbers: what the owners are called by.
+    """
+    for name, value_n in values.items():
+        place_b = (~torch.isfinite(value_n)).nonzero()
+        if len(place_b):
+            place = int(place_b[0])
+            return f"{name} of {owner} {numbers[place]} is {float(value_n[place])}"
+    return ""
+
+
+def _because(named: str) -> str:
+    return f", because {named}" if named else ""
 
 
 def _shape(adapter: LoRA | None) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ responses, where the released code encodes each on its own: that is exact. Not c
 tag's confidence.
 """
 
+import math
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from lit_pref.losses import BradleyTerry, RewardLoss, token_scores
 from lit_pref.models import LoRA, freeze_unused_lm_head, lm_head
 from lit_pref.modules.engine import Engine
-from lit_pref.modules.language_model import is_chosen
+from lit_pref.modules.language_model import LoggedStage, is_chosen
 from lit_pref.modules.reward_model import _of_pairs, _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay
 from lit_pref.types import PairBatch
@@ -54,16 +56,17 @@ class PMPretrainModule(_RewardModule):
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupStableDecay(optimizer, warmup=0.03, decay=0.1),
     ) -> None:
         for name, value in (("rm_coef", rm_coef), ("lm_coef", lm_coef)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be >= 0 and finite, got {value}")
         if rm_coef == lm_coef == 0:
             raise ValueError("rm_coef and lm_coef are both 0: there is nothing to train")
         super().__init__(policy, loss, False, head_std, append_eos, adapter, False, engine, optimizer, scheduler)
         self.rm_coef, self.lm_coef = rm_coef, lm_coef
+        self.averages_tokens = lm_coef > 0
         if not lm_coef:
             freeze_unused_lm_head(self.model)
 
-    def _step(self, batch: PairBatch, stage: str) -> Tensor:
+    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
         self.check_pairs(batch)
         trees = batch.trees
         is_imitated_N = is_chosen(trees) & (self.lm_coef > 0)
@@ -72,14 +75,18 @@ class PMPretrainModule(_RewardModule):
         hidden_MD = self._hidden_states(trees, torch.cat([last_K, predictor_n]))
         hidden_KD, hidden_nD = torch.split(hidden_MD, [len(last_K), len(predictor_n)])
         rewards = _of_pairs(self.score_head(hidden_KD))
-        rm_loss = self.loss(rewards, self._margins(batch)).mean()
-        losses = {"loss": self.rm_coef * rm_loss, "rm_loss": rm_loss}
+        rm_loss_P = self.loss(rewards, self._margins(batch))
+        losses, loss = {"rm_loss": rm_loss_P}, batch.weight.rows * self.rm_coef * rm_loss_P.mean()
         if self.lm_coef:
-            losses["lm_loss"] = self._mean_nll(hidden_nD, trees.target_N[is_imitated_N])
-            losses["loss"] = losses["loss"] + self.lm_coef * losses["lm_loss"]
-        self._log_rewards(stage, batch, rewards, losses)
-        return batch.weight * losses["loss"]
+            nll_n = -token_scores(hidden_nD, lm_head(self.model), trees.target_N[is_imitated_N]).logps_N
+            losses["lm_loss"] = nll_n
+            loss = loss + batch.weight.tokens * self.lm_coef * nll_n.mean()
+        self.count_rewards(stage, batch, rewards, losses)
+        return loss
 
-    def _mean_nll(self, hidden_nD: Tensor, target_n: Tensor) -> Tensor:
-        """Mean negative log-prob of these tokens, in nats."""
-        return -token_scores(hidden_nD, lm_head(self.model), target_n).logps_N.mean()
+    def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With `loss`, which is made of a mean over pairs and one over tokens."""
+        loss = self.rm_coef * figures["rm_loss"]
+        if self.lm_coef:
+            loss = loss + self.lm_coef * figures["lm_loss"]
+        return {"loss": loss, **figures}

@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_pref.losses import BradleyTerry, RewardLoss
 from lit_pref.models import LoRA
 from lit_pref.modules.engine import Engine
+from lit_pref.modules.language_model import LoggedStage
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch
@@ -54,8 +55,8 @@ class RewardFinetuneModule(_RewardModule):
     ) -> None:
         super().__init__(policy, loss, fresh_head, head_std, append_eos, adapter, dropout, engine, optimizer, scheduler)
 
-    def _step(self, batch: PairBatch, stage: str) -> Tensor:
+    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
         rewards = self.reward_pairs(batch)
-        loss = self.loss(rewards, self._margins(batch)).mean()
-        self._log_rewards(stage, batch, rewards, {"loss": loss})
-        return batch.weight * loss
+        loss_P = self.loss(rewards, self._margins(batch))
+        self.count_rewards(stage, batch, rewards, {"loss": loss_P})
+        return batch.weight.rows * loss_P.mean()

@@ -22,7 +22,7 @@ from lit_pref.models import (
     saved_score_head,
 )
 from lit_pref.modules.engine import Engine
-from lit_pref.modules.language_model import _LanguageModule
+from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.types import PairBatch, TreeBatch
 
 
@@ -31,6 +31,10 @@ class _RewardModule(_LanguageModule):
 
     append_eos: whether a response is scored behind an EOS; None is what the start's score head was trained with.
     """
+
+    # Over a step or a validation these are true extremes; TRL gives the mean of the batches' extremes.
+    lowest = ("min_reward",)
+    highest = ("max_reward",)
 
     def __init__(
         self,
@@ -66,9 +70,9 @@ class _RewardModule(_LanguageModule):
         """`row` in the held-out pairs, the scores of both sides and their margin, [P] each."""
         chosen_P, rejected_P = self.reward_pairs(batch)
         scores = {"score_chosen": chosen_P, "score_rejected": rejected_P, "margin": chosen_P - rejected_P}
-        return {"row": batch.index_P, **scores}
+        return self.predictions(batch, scores)
 
-    def _step(self, batch: PairBatch, stage: str) -> Tensor:
+    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
         raise NotImplementedError
 
     def rewards(self, trees: TreeBatch) -> Tensor:
@@ -83,7 +87,7 @@ class _RewardModule(_LanguageModule):
 
     def reward_all(self, loader: DataLoader[PairBatch]) -> PairRewards:
         """Scores of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        return PairRewards(*self.of_all(loader, 2, self.reward_pairs))
+        return PairRewards(*self.of_all(loader, ("the score of chosen", "the score of rejected"), self.reward_pairs))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -101,19 +105,15 @@ class _RewardModule(_LanguageModule):
             )
         return batch.margin_P
 
-    def _log_rewards(self, stage: str, batch: PairBatch, rewards: PairRewards, losses: dict[str, Tensor]) -> None:
-        """losses: scalars by name, `loss` among them."""
-        if stage == "train":
-            self.count_tokens(batch.trees)
-        figures, pairs, shown = reward_statistics(*rewards), len(batch.index_P), stage == "train"
-        for name, loss in losses.items():
-            bar = shown and name == "loss"
-            self.log(f"{stage}/{name}", loss.detach(), batch_size=pairs, prog_bar=bar, sync_dist=not shown)
-        for name in ("accuracy", "margin", "mean_reward"):
-            self.log(f"{stage}/{name}", figures[name].mean(), batch_size=pairs, sync_dist=not shown)
-        # Over a validation these are true extremes; TRL gives the mean of the batches' extremes.
-        self.log(f"{stage}/min_reward", figures["min_reward"].min(), reduce_fx="min", sync_dist=not shown)
-        self.log(f"{stage}/max_reward", figures["max_reward"].max(), reduce_fx="max", sync_dist=not shown)
+    def count_rewards(
+        self, stage: LoggedStage, batch: PairBatch, rewards: PairRewards, losses: dict[str, Tensor]
+    ) -> None:
+        """losses: by name, [items] each."""
+        values = {"the score of chosen": rewards.chosen, "the score of rejected": rewards.rejected}
+        if self.loss.use_margin and batch.margin_P is not None:
+            values["the margin"] = batch.margin_P
+        self.watch(batch, values)
+        self.count_figures(stage, batch, losses | reward_statistics(*rewards))
 
 
 def _of_pairs(scores_K: Tensor) -> PairRewards:

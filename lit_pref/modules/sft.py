@@ -1,16 +1,17 @@
 """Supervised finetuning: the likelihood baseline of all methods, and the maker of the embedded models.
 
-Loss on completion tokens only, token mean over the batch. Trains on demonstrations, or on the chosen side of
-preference pairs, so that every pairwise data module has its likelihood baseline.
+The loss is the mean over the completion tokens of the whole optimizer step. Trains on demonstrations, or on the chosen
+side of preference pairs, so that every pairwise data module has its likelihood baseline.
 """
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from lit_pref.losses import completion_logps
 from lit_pref.models import LoRA
 from lit_pref.modules.engine import Engine
-from lit_pref.modules.language_model import _LanguageModule, is_chosen
+from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, TreeBatch
 
@@ -27,6 +28,8 @@ class SFTModule(_LanguageModule):
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
+
+    averages_tokens = True
 
     def __init__(
         self,
@@ -52,26 +55,16 @@ class SFTModule(_LanguageModule):
     def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """`row` in the held-out pairs and the summed log-probs of both sides, [P] each."""
         policy = self.score_pairs(batch).logps
-        return {"row": batch.index_P, "logps/chosen": policy.chosen, "logps/rejected": policy.rejected}
+        return self.predictions(batch, {"logps/chosen": policy.chosen, "logps/rejected": policy.rejected})
 
-    def _step(self, batch: TreeBatch | PairBatch, stage: str) -> Tensor:
+    def _step(self, batch: TreeBatch | PairBatch, stage: LoggedStage) -> Tensor:
         trees = batch.trees if isinstance(batch, PairBatch) else batch
         scores = self.score(trees)
+        logps_K = completion_logps(scores.logps_N, trees.completion_N, len(trees.length_K))
+        self.watch(batch, {"the log-prob": logps_K[0::2] if isinstance(batch, PairBatch) else logps_K})
         # Of pairs, only the chosen side is imitated.
         imitated_N = is_chosen(trees) if isinstance(batch, PairBatch) else slice(None)
-        logps_n = scores.logps_N[imitated_N]
-        loss = -logps_n.mean()
-        if stage == "train":
-            self.count_tokens(trees)
-        figures = {
-            "loss": loss,
-            "entropy": scores.entropy_N[imitated_N].mean(),
-            "mean_token_accuracy": scores.correct_N[imitated_N].float().mean(),
-        }
-        self.log_dict(
-            {f"{stage}/{name}": value.detach() for name, value in figures.items()},
-            batch_size=len(logps_n),  # so that validation means are over tokens
-            prog_bar=stage == "train",
-            sync_dist=stage != "train",
-        )
-        return loss
+        nll_n = -scores.logps_N[imitated_N]
+        by_products = {"entropy": scores.entropy_N[imitated_N], "mean_token_accuracy": scores.correct_N[imitated_N]}
+        self.count_figures(stage, batch, {"loss": nll_n, **by_products})
+        return batch.weight.tokens * nll_n.mean()

@@ -1,11 +1,12 @@
 """The callback on a linear model whose weight is the figure, so that what is measured when is plain."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers import Logger
 from rich import get_console
 from torch import Tensor, nn
@@ -59,6 +60,15 @@ def loader() -> DataLoader[Tensor]:
     return DataLoader(torch.zeros(8, 1), batch_size=1)  # type: ignore[arg-type]
 
 
+SILENT: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+
+
 def trainer_for(folder: Path, callbacks: list, steps: int = 3, loggers: list[Logger] | None = None) -> Trainer:
     return Trainer(
         accelerator="cpu",
@@ -97,6 +107,44 @@ def test_does_not_change_the_random_numbers_of_training(tmp_path: Path):
         trainer_for(tmp_path, callbacks).fit(module, loader())
         draws.append(module.draws)
     assert draws[0] == draws[1] and len(draws[0]) == 3
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_with_averaged_weights_those_are_measured(tmp_path: Path, first: bool):
+    callback, average = BeforeAfter([WeightOfItems()]), EMAWeightAveraging(decay=0.5)
+    module = Module(lr=0.5)
+    trainer_for(tmp_path, [callback, average] if first else [average, callback]).fit(module, loader())
+    # Weights 1.5, 1, 0.5 after the steps; the average starts at the first of them: 1.5, then 1.25, then 0.875.
+    expected = module.weight.item()
+    assert expected == pytest.approx(0.875)
+    torch.testing.assert_close(callback.after["weight"], expected + torch.arange(5.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*Swapping scheduler.*", "ignore:.*lr_scheduler.step.*")
+def test_with_stochastic_weight_averaging_the_average_is_measured(tmp_path: Path):
+    callback, module = BeforeAfter([WeightOfItems()]), Module(lr=0.5)
+    average = StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=1, annealing_epochs=1)
+    trainer = Trainer(**SILENT, max_epochs=3, callbacks=[callback, average], default_root_dir=tmp_path)
+    trainer.fit(module, loader())
+    assert module.weight.item() > 2 - 24 * 0.5 + 1  # an average, not the last one
+    torch.testing.assert_close(callback.after["weight"], module.weight.item() + torch.arange(5.0))
+
+
+class Nothing(Evaluation):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+        self.calls += 1
+        return {}
+
+
+def test_without_a_figure_the_run_folder_is_printed(tmp_path: Path):
+    nothing = Nothing()
+    with get_console().capture() as capture:
+        trainer_for(tmp_path, [BeforeAfter([nothing])]).fit(Module(), loader())
+    assert capture.get().strip() == f"run: {tmp_path}"
+    assert nothing.calls == 2
 
 
 def test_prints_the_table_and_the_run_folder(tmp_path: Path):

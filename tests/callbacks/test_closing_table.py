@@ -39,9 +39,9 @@ def test_difference_is_after_minus_before_over_the_same_items():
 
 
 def test_pairing_shows_what_two_separate_intervals_would_hide():
-    # Every item loses exactly 1 nat while items differ by tens of nats: the difference is −1 with no spread at all.
+    # Every item loses about 1 nat while items differ by tens of nats: the difference is −1 with hardly any spread.
     before = torch.linspace(-60, -10, 50)
-    (change,) = changes({"logps/chosen": before}, {"logps/chosen": before - 1})
+    (change,) = changes({"logps/chosen": before}, {"logps/chosen": before - torch.linspace(0.999, 1.001, 50)})
     assert change.difference is not None and change.before is not None
     assert change.difference.high - change.difference.low < 1e-3 < change.before.high - change.before.low
     assert not change.share
@@ -84,6 +84,41 @@ def test_a_figure_taken_only_afterwards_has_no_difference():
 def test_other_items_than_before_are_not_paired():
     (change,) = changes({"pass@1": solved(1, 4)}, {"pass@1": solved(2, 5)})
     assert change.difference is None and change.before is not None and change.after is not None
+
+
+def test_a_single_item_has_no_interval():
+    lines = rendered({"pass@1": solved(0, 1), "margin": torch.tensor([2.0])}, {"pass@1": solved(1, 1)}, width=80)
+    assert row(lines, "1 item").split() == ["1", "item"]
+    assert row(lines, "pass@1").split() == ["pass@1", "0.0%", "100.0%", "+100.0%"]
+    assert row(lines, "margin").split() == ["margin", "2.0", "–", "–"]
+
+
+def test_over_how_many_items_each_figure_is_stands_above_it():
+    before = {"pass@1": solved(1, 1000), "a": solved(1, 8), "b": solved(2, 8), "c": solved(1, 4)}
+    after = {"pass@1": solved(3, 1000), "a": solved(1, 8), "b": solved(2, 8), "c": solved(2, 5)}
+    lines = [line.strip() for line in rendered(before, after, width=80)]
+    counts = {"1,000 items", "8 items", "4 items before, 5 after"}
+    order = [line.split("  ")[0] for line in lines if line in counts or line.split("  ")[0] in before]
+    assert order == ["1,000 items", "pass@1", "8 items", "a", "b", "4 items before, 5 after", "c"]
+
+
+def test_shares_of_samples_that_did_not_change_are_not_surely_equal():
+    quarters = torch.tensor([0.25, 0.5] * 10)
+    (change,) = changes({"best_of_n/4": quarters}, {"best_of_n/4": quarters})
+    assert change.difference is not None and change.difference.is_known
+    assert change.difference.low < -0.1 and change.difference.high > 0.1
+
+
+def test_items_that_could_not_be_measured_are_left_out():
+    nan = float("nan")
+    before, after = torch.tensor([0.0, 1.0, nan, 0.0]), torch.tensor([1.0, 1.0, 1.0, nan])
+    (change,) = changes({"pass@1": before}, {"pass@1": after})
+    assert change.before is not None and change.after is not None and change.difference is not None
+    assert (change.before.mean, change.before.n) == (pytest.approx(1 / 3), 3)
+    assert (change.after.mean, change.after.n) == (1.0, 3)
+    assert (change.difference.mean, change.difference.n) == (0.5, 2)  # of the two that are in both
+    (none,) = changes({"pass@1": torch.tensor([nan])}, {"pass@1": torch.tensor([1.0])})
+    assert none.before is None and none.difference is None
 
 
 @pytest.mark.parametrize("width", [80, 100])

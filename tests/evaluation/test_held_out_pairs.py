@@ -141,10 +141,22 @@ def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
     }
 
 
-def test_without_validation_pairs_it_says_so(policy: str, tmp_path: Path):
-    data = data_of(tmp_path, validation=None, validation_share=0.0)
-    with pytest.raises(UserError, match=r"HeldOutPairs measures .*validation pairs, and there are none"):
-        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(SFTModule(policy), data)
+def test_without_validation_pairs_it_says_so_once_and_the_run_trains(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data, table = data_of(tmp_path, validation=None, validation_share=0.0), BeforeAfter([HeldOutPairs()])
+    trainer = trainer_for(tmp_path, table)
+    trainer.fit(SFTModule(policy), data)
+    assert trainer.global_step == 9 and table.before == table.after == {}
+    assert capsys.readouterr().out.count("held-out pairs: none, so nothing is measured of them") == 1
+
+
+def test_a_value_that_is_no_number_is_named(policy: str, tmp_path: Path):
+    module = RewardFinetuneModule(policy)
+    with torch.no_grad():
+        module.score_head.weight[0, 0] = math.nan
+    with pytest.raises(UserError, match="the score of chosen of pair 0 is nan under the weights of"):
+        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(module, data_of(tmp_path))
 
 
 def test_demonstrations_are_no_pairs(policy: str, tmp_path: Path):

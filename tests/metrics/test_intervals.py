@@ -1,7 +1,9 @@
 """Intervals against tabled quantiles and sums done by hand."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,10 +88,81 @@ def test_paired_differences_leave_out_what_items_have_in_common():
     assert interval == pytest.approx((2.0, -0.4842, 4.4842, 3), abs=1e-4)
 
 
-def test_paired_shares_are_differences_and_no_shares():
-    # Differences 1, 0: mean 0.5, deviation √0.5, t with 1 degree 12.7062: 12.7062 · √0.5/√2 = 6.3531.
-    interval = paired_difference_interval(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
-    assert interval == pytest.approx((0.5, -5.8531, 6.8531, 2), abs=1e-4)
+def outcomes(both: int, lost: int, won: int, neither: int) -> tuple[list[int], list[int]]:
+    """Items by what they were before and after."""
+    before = [1] * both + [1] * lost + [0] * won + [0] * neither
+    return before, [1] * both + [0] * lost + [1] * won + [0] * neither
+
+
+def test_paired_shares_get_the_published_tango_intervals():
+    # Airway hyper-responsiveness before and after a transplantation (Bentur 2009): of 21 children 1 both times, 1 only
+    # before, 7 only after. Fagerland, Lydersen and Laake (2014) give −0.517 to −0.026 for before − after.
+    interval = paired_difference_interval(*outcomes(1, 7, 1, 12))
+    assert interval == pytest.approx((-6 / 21, -0.517, -0.026, 21), abs=5e-4)
+
+
+def test_no_change_of_shares_is_not_zero_wide():
+    # With none of n changed the score interval reaches z²/(n + z²) = 3.8415/23.8415; the level does not matter.
+    for ones in (0, 10, 20):
+        interval = paired_difference_interval(*outcomes(ones, 0, 0, 20 - ones))
+        assert interval == pytest.approx((0, -0.16113, 0.16113, 20), abs=1e-5)
+
+
+def test_bounds_of_paired_shares_solve_the_score_equation():
+    # 9 won and 2 lost of 40. Given a difference d, the likeliest shares won q + d and lost q solve
+    # won/(q + d) + lost/q = 2 · kept/(1 − 2q − d), found here on a fine grid; then |won − lost − nd| = z · deviation.
+    won, lost, n = 9, 2, 40
+    interval = paired_difference_interval(*outcomes(20, lost, won, 9))
+    for d in (interval.low, interval.high):
+        q = max(0.0, -d) + (np.arange(1, 400_000) / 400_000) * (1 - abs(d)) / 2
+        likelihood = won * np.log(q + d) + lost * np.log(q) + (n - won - lost) * np.log(1 - 2 * q - d)
+        best = q[likelihood.argmax()]
+        deviation = math.sqrt(n * (2 * best + d - d**2))
+        assert abs(won - lost - n * d) == pytest.approx(1.959964 * deviation, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 50, 200, 1000])
+def test_paired_shares_are_covered_where_few_items_change(n: int):
+    # Exactly, by adding up all outcomes: so many items are expected to be won, and to be lost.
+    most = min(n, 24)
+    counts = [(won, lost) for won in range(most + 1) for lost in range(most + 1 - won)]
+    found = {(w, k): paired_difference_interval(*outcomes(0, k, w, n - w - k)) for w, k in counts}
+    for expected_won, expected_lost in itertools.product([0, 0.1, 0.3, 1, 2, 3, 4, 5], repeat=2):
+        win, lose = expected_won / n, expected_lost / n
+        if win + lose > 0.5:
+            continue
+        covered = missed = 0.0
+        for (won, lost), interval in found.items():
+            ways = math.comb(n, won) * math.comb(n - won, lost)
+            chance = ways * win**won * lose**lost * (1 - win - lose) ** (n - won - lost)
+            if interval.low <= win - lose + 1e-12 and win - lose <= interval.high + 1e-12:
+                covered += chance
+            else:
+                missed += chance
+        assert missed < 0.07, (expected_won, expected_lost)  # Student's misses up to 0.95 of them here
+        assert covered + missed > 0.999
+
+
+def test_shares_of_samples_have_an_interval_where_nothing_changes():
+    # Differences of 20 zeros, −1 and 1: variance 2/21, t with 21 degrees 2.0796: 2.0796 · √(2/21/22) = 0.13683.
+    halves = [0.5] * 20
+    assert paired_difference_interval(halves, halves, bounded=True) == pytest.approx(
+        (0, -0.13683, 0.13683, 20), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("changed", [0, 1, 4])
+def test_few_changes_of_other_values_have_no_interval(changed: int):
+    after = [2.5] * (20 - changed) + [3.5 + i for i in range(changed)]
+    interval = paired_difference_interval([2.5] * 20, after)
+    assert not interval.is_known and interval.mean == pytest.approx(sum(1 + i for i in range(changed)) / 20)
+    assert interval.text(1) == f"{interval.mean:.1f}"
+
+
+def test_some_changes_of_other_values_have_an_interval():
+    # Five of 20 by 1: mean 0.25, variance 20/19 · 0.25 · 0.75, t with 19 degrees 2.0930: 2.0930 · √(0.19737/20).
+    interval = paired_difference_interval([2.5] * 20, [2.5] * 15 + [3.5] * 5)
+    assert interval == pytest.approx((0.25, 0.25 - 0.20792, 0.25 + 0.20792, 20), abs=1e-4)
 
 
 def test_unpaired_items_are_refused():
@@ -102,8 +175,15 @@ def test_seeds_are_no_coin_tosses():
     assert across_seeds_interval([0.0, 1.0, 1.0]) == pytest.approx((2 / 3, 2 / 3 - 1.4342, 2 / 3 + 1.4342, 3), abs=1e-4)
 
 
-def test_a_single_value_says_nothing_of_the_spread():
-    assert across_seeds_interval([0.7]) == Interval(0.7, -math.inf, math.inf, 1)
+@pytest.mark.parametrize(
+    "interval_of", [mean_interval, across_seeds_interval, lambda x: paired_difference_interval([0], x)]
+)
+@pytest.mark.parametrize("value", [0.7, 1.0])
+def test_a_single_value_says_nothing_of_the_spread(interval_of, value):
+    interval = interval_of([value])
+    assert interval == Interval(value, -math.inf, math.inf, 1)
+    assert not interval.is_known
+    assert interval.text(1, percent=True, sign="+") == f"+{100 * value:.1f}%"
 
 
 def test_no_values_are_refused():

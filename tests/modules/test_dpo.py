@@ -22,8 +22,8 @@ from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataMod
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import DPOModule, Engine, adamw
-from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, Task, Verdict
+from lit_pref.modules import DPOModule, Engine, PMPretrainModule, RewardFinetuneModule, SFTModule, adamw
+from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, StepWeight, Task, Verdict
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -195,8 +195,8 @@ def test_scores_equal_a_plain_forward_pass(policy: str, layout: Any):
     batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=layout == "shared")
     scores, expected = module.score_pairs(batch), plain(module.model, policy)
     torch.testing.assert_close(scores.logps, expected.sums(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores.entropy, torch.cat(expected.entropy).mean(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores.token_accuracy, torch.cat(expected.correct[0::2]).mean())
+    torch.testing.assert_close(scores.entropy_N, torch.cat(expected.entropy), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.chosen_hit_n.float(), torch.cat(expected.correct[0::2]))
 
 
 def test_token_accuracy_is_that_of_chosen(policy: str, tmp_path: Path):
@@ -495,12 +495,34 @@ def test_a_second_fit_goes_on_against_the_same_start(policy: str, tmp_path: Path
     assert second.logged["train/loss"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_log_prob_that_is_no_number_is_named_before_the_step(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = dpo(policy)
+    kept = module.reference
+
+    def spoilt(batch: PairBatch, stage: str) -> PairLogps | None:
+        reference = kept(batch, stage)
+        return reference._replace(rejected=torch.where(batch.index_P == 5, -math.inf, reference.rejected))
+
+    module.reference = spoilt  # type: ignore[method-assign]
+    module._check_start = lambda *_: None  # type: ignore[method-assign]
+    start = {name: p.detach().clone() for name, p in module.named_parameters()}
+    with pytest.raises(UserError, match="because the reference's log-prob of rejected of pair 5 is -inf"):
+        fit(module, pairs_data(tmp_path, batch_size=12), tmp_path)
+    assert all(torch.equal(p, start[name]) for name, p in module.named_parameters())
+
+
+def weighed(batch: PairBatch, weight: float) -> PairBatch:
+    return batch._replace(trees=batch.trees._replace(weight=StepWeight(weight, math.nan)))
+
+
 @pytest.mark.parametrize("weight", [0.5, 2.0])
 def test_a_batch_of_another_weight_counts_so_and_is_logged_plainly(
     policy: str, tmp_path: Path, weight: float, monkeypatch: pytest.MonkeyPatch
 ):
     (plainly,) = fit(dpo(policy), pairs_data(tmp_path, batch_size=12), tmp_path)
-    weigh = lambda self, batch, _: batch._replace(weight=weight)  # noqa: E731
+    weigh = lambda self, batch, _: weighed(batch, weight)  # noqa: E731
     monkeypatch.setattr(PairsDataModule, "on_after_batch_transfer", weigh)
     (weighted,) = fit(dpo(policy), pairs_data(tmp_path, batch_size=12), tmp_path)
     assert plainly.logged["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -518,9 +540,9 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from lit_pref.datamodules import ExecutionPairsDataModule, PairsDataModule
+from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule
 from lit_pref.losses import DPO
-from lit_pref.modules import DPOModule
+from lit_pref.modules import DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule
 from lit_pref.types import Outcome, Problem, Task, Verdict
 
 
@@ -556,25 +578,41 @@ class CountingDPO(DPOModule):
         return logps
 
 
+def trainer_with(*callbacks, **settings):
+    return Trainer(
+        accelerator="cpu", strategy="ddp", devices=2, max_epochs=1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, callbacks=list(callbacks), num_sanity_val_steps=0,
+        **settings,
+    )
+
+
+def ended(trainer, module):
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {"metrics": metrics, "weights": {name: p.detach() for name, p in module.named_parameters()}}
+
+
+def fit_uneven(module, data):
+    trainer = trainer_with(accumulate_grad_batches=2)
+    trainer.fit(module, data)
+    fitted = ended(trainer, module)
+    predicted = trainer.predict(module, data) if isinstance(data, PairsDataModule) else []
+    return fitted | {"predicted": [row for batch in predicted for row in batch["row"].tolist()]}
+
+
 def fit(policy, data):
     recorder = Recorder()
-    trainer = Trainer(
-        accelerator="cpu", strategy="ddp", devices=2, max_epochs=1, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, callbacks=[recorder], num_sanity_val_steps=0,
-    )
+    trainer = trainer_with(recorder)
     module = CountingDPO(policy, DPO(0.3), optimizer=lambda params: torch.optim.SGD(params, lr=0.01), scheduler=None)
     saved, save = [], module.cache.save
     module.cache.save = lambda key, values: saved.append(save(key, values).name)
     trainer.fit(module, data)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    weights = dict(module.model.state_dict())
     reference = {stage: found.values_P2 for stage, found in module._reference.items()}
     made = {"scored": list(module.scored), "saved": saved, "reference": reference}
-    return trainer, {"rows": recorder.rows, "losses": recorder.losses, "metrics": metrics, "weights": weights, **made}
+    return trainer, {"rows": recorder.rows, "losses": recorder.losses, **made, **ended(trainer, module)}
 
 
 if __name__ == "__main__":
-    folder, policy, pairs, held_out = sys.argv[1:]
+    folder, policy, pairs, held_out, uneven, odd, demonstrations = sys.argv[1:]
     seed_everything(3)
     task = Parity()
     trainer, of_pairs = fit(policy, PairsDataModule(pairs, validation=held_out, batch_size=2))
@@ -584,8 +622,24 @@ if __name__ == "__main__":
     _, in_memory = fit(policy, ExecutionPairsDataModule(task, **sizes, cache_folder=Path(pairs)))
     results = {"pairs": of_pairs, "again": again, "execution": of_execution, "in memory": in_memory}
     results["graded"] = task.graded
+    settings = {"optimizer": lambda params: torch.optim.SGD(params, lr=0.01), "scheduler": None}
+    of_pairs = lambda: PairsDataModule(uneven, validation=odd, batch_size=2)
+    results["DPO"] = fit_uneven(DPOModule(policy, DPO(0.3), **settings), of_pairs())
+    results["reward"] = fit_uneven(RewardFinetuneModule(policy, **settings), of_pairs())
+    results["PMP"] = fit_uneven(PMPretrainModule(policy, **settings), of_pairs())
+    results["SFT of pairs"] = fit_uneven(SFTModule(policy, **settings), of_pairs())
+    data = DemonstrationsDataModule(train=demonstrations, validation=demonstrations, batch_size=2)
+    results["SFT"] = fit_uneven(SFTModule(policy, **settings), data)
     torch.save(results, Path(folder) / f"rank{trainer.global_rank}.pt")
 """
+
+
+def uneven_files(folder: Path) -> list[str]:
+    """Nine pairs, of which two processes get unlike numbers; five to hold out; the nine chosen as demonstrations."""
+    rows = [{"prompt": pair.prompt, "completion": pair.chosen} for pair in PAIRS[:9]]
+    demonstrations = folder / "demonstrations.jsonl"
+    demonstrations.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [pairs_file(folder, PAIRS[:9], "uneven"), pairs_file(folder, PAIRS[7:12], "odd"), str(demonstrations)]
 
 
 @pytest.fixture(scope="module")
@@ -594,7 +648,7 @@ def ranks(brief_policy: str, tmp_path_factory: pytest.TempPathFactory) -> list[d
     script = folder / "train.py"
     script.write_text(DISTRIBUTED)
     held_out = pairs_file(folder, PAIRS[:4], "held_out")
-    arguments = [str(folder), brief_policy, pairs_file(folder), held_out]
+    arguments = [str(folder), brief_policy, pairs_file(folder), held_out, *uneven_files(folder)]
     environment = {name: value for name, value in os.environ.items() if name != "PL_GLOBAL_SEED"}
     environment |= {"OMP_NUM_THREADS": "1", "LIT_PREF_CACHE": str(folder / "cache")}
     done = subprocess.run(
@@ -621,7 +675,7 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
     seed_everything(3, verbose=False)
     module, trainer = dpo(brief_policy), trainer_for(tmp_path, accumulate_grad_batches=2)
     trainer.fit(module, pairs_data(tmp_path, validation=pairs_file(tmp_path, PAIRS[:4], "held_out"), batch_size=2))
-    for name, value in module.model.state_dict().items():
+    for name, value in module.named_parameters():
         torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=1e-6)
     for name in ("eval/loss", "eval/logps/chosen", "eval/rewards/margins", "eval/entropy", "train/num_tokens"):
         assert first["metrics"][name] == pytest.approx(float(trainer.callback_metrics[name]), rel=1e-4, abs=1e-5), name
@@ -629,6 +683,44 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
     for stage, found in module._reference.items():
         for part in (first, second):
             torch.testing.assert_close(part["reference"][stage], found.values_P2, rtol=0, atol=1e-6)
+
+
+METHODS = {
+    "DPO": (DPOModule, {"objective": DPO(0.3)}),
+    "reward": (RewardFinetuneModule, {}),
+    "PMP": (PMPretrainModule, {}),
+    "SFT of pairs": (SFTModule, {}),
+    "SFT": (SFTModule, {}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_row_counts_once_on_any_number_of_processes(
+    ranks: list[dict[str, Any]], brief_policy: str, tmp_path: Path, method: str
+):
+    # Batches of 2: of nine rows five, three a process with one to spare; of five held-out ones three, two a process.
+    seed_everything(3, verbose=False)
+    uneven, odd, demonstrations = uneven_files(tmp_path)
+    of_pairs = method != "SFT"
+    data: Any = PairsDataModule(uneven, validation=odd, batch_size=2)
+    if not of_pairs:
+        data = DemonstrationsDataModule(train=demonstrations, validation=demonstrations, batch_size=2)
+    kind, settings = METHODS[method]
+    module = kind(brief_policy, **settings, optimizer=sgd(0.01), scheduler=None)
+    trainer = trainer_for(tmp_path, accumulate_grad_batches=4)  # as many batches a step as 2 on each of 2
+    trainer.fit(module, data)
+    expected = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert {"train/loss", "eval/loss"} < expected.keys()
+    for rank in ranks:
+        found = rank[method]
+        assert found["metrics"].keys() == expected.keys()
+        for name, value in expected.items():
+            if name != "train/tokens_per_second":
+                assert found["metrics"][name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
+        for name, value in module.named_parameters():
+            torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-6)
+    predicted = [row for rank in ranks for row in rank[method]["predicted"]]
+    assert sorted(predicted) == (list(range(5)) if of_pairs else [])
 
 
 def test_two_processes_score_half_of_the_reference_each(ranks: list[dict[str, Any]]):

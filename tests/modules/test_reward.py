@@ -23,7 +23,7 @@ from lit_pref.losses import BradleyTerry
 from lit_pref.model_cli import export
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, export_reward_model, load_tokenizer
 from lit_pref.modules import Engine, RewardFinetuneModule, adamw
-from lit_pref.types import PairBatch, PreferencePair
+from lit_pref.types import PairBatch, PreferencePair, StepWeight
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -219,7 +219,8 @@ def test_batches_of_any_size_step_like_one(policy: str, tmp_path: Path):
     parts = []
     for rows in (range(5), range(5, 10), range(10, 12)):
         batch = collate_pairs([[trees[row]] for row in rows], rows, pad_id=1)
-        parts.append(module.training_step(batch._replace(weight=3 * len(rows) / 12), 0))
+        weight = StepWeight(3 * len(rows) / 12, math.nan)
+        parts.append(module.training_step(batch._replace(trees=batch.trees._replace(weight=weight)), 0))
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
@@ -234,6 +235,29 @@ def test_margins_that_are_not_asked_for_are_not_looked_at(policy: str, tmp_path:
 def test_margins_that_are_missing_are_named_with_the_mend(policy: str, tmp_path: Path):
     with pytest.raises(UserError, match=r"model.loss.use_margin: .*the data gives none: add a `margin`"):
         fit(reward(policy, loss=BradleyTerry(use_margin=True)), pairs_data(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_margin_that_is_no_number_is_named_before_the_step(
+    policy: str, tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch
+):
+    def spoilt(self: PairsDataModule, batch: PairBatch, _: int) -> PairBatch:
+        return batch._replace(margin_P=torch.where(batch.index_P == 7, float(value), 0.0))
+
+    monkeypatch.setattr(PairsDataModule, "on_after_batch_transfer", spoilt)
+    module = reward(policy, loss=BradleyTerry(use_margin=True))
+    start = {name: p.detach().clone() for name, p in module.named_parameters()}
+    with pytest.raises(UserError, match=f"because the margin of pair 7 is {value}; expected a finite number"):
+        fit(module, pairs_data(tmp_path, batch_size=12), tmp_path)
+    assert all(torch.equal(p, start[name]) for name, p in module.named_parameters())
+
+
+def test_a_score_that_is_no_number_is_named_before_the_step(policy: str, tmp_path: Path):
+    module = reward(policy)
+    with torch.no_grad():
+        module.score_head.weight[0, 0] = math.inf
+    with pytest.raises(UserError, match=r"the loss is nan, because the score of chosen of pair .* is (nan|-?inf)"):
+        fit(module, pairs_data(tmp_path), tmp_path)
 
 
 def test_demonstrations_are_refused_with_the_mend(policy: str, tmp_path: Path):

@@ -107,6 +107,34 @@ def test_a_step_is_one_on_the_mean_over_completion_tokens(policy: str, tmp_path:
         torch.testing.assert_close(module.model.get_parameter(name).detach(), stepped, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["demonstrations", "pairs"])
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8), (3, 4)])
+def test_a_step_is_the_mean_over_its_tokens_however_it_is_accumulated(
+    policy: str, tmp_path: Path, kind: str, batch_size: int, accumulate: int
+):
+    # Eight completions of 1 to 26 characters; by threes they are 3, 3 and 2, fewer than the 4 batches of a step.
+    texts = ["y", "x = (1, 2, 3)", "print", "sum(x for x in words if x)", "ab", "a" * 12, "return", "0"]
+    rows = [{"prompt": f"# number {i}\n", "completion": text} for i, text in enumerate(texts)]
+    data: LightningDataModule
+    if kind == "pairs":
+        pair_rows = [
+            {"prompt": r["prompt"], "chosen": r["completion"], "rejected": "no" * i} for i, r in enumerate(rows, 1)
+        ]
+        path = written(tmp_path / "pairs.jsonl", pair_rows)
+        data = PairsDataModule(path, validation_share=0, batch_size=batch_size)
+    else:
+        data = DemonstrationsDataModule(train=written(tmp_path / "rows.jsonl", rows), batch_size=batch_size)
+    at_rate_1 = lambda params: torch.optim.SGD(params, lr=1.0)  # noqa: E731
+    module, by_hand = module_of(policy, optimizer=at_rate_1), load_causal_lm(policy)
+    metrics = fitted(module, data, tmp_path, accumulate_grad_batches=accumulate)
+    loss = torch.cat(completion_nll(by_hand, policy, rows)).mean()
+    loss.backward()
+    assert metrics["train/loss"] == pytest.approx(loss.item(), abs=1e-6)  # of the whole step, too
+    for name, parameter in by_hand.named_parameters():
+        stepped = parameter.detach() - parameter.grad  # type: ignore[operator]
+        torch.testing.assert_close(module.model.get_parameter(name).detach(), stepped, rtol=0, atol=1e-6)
+
+
 def test_of_pairs_only_chosen_is_imitated(policy: str, tmp_path: Path):
     path = written(tmp_path / "pairs.jsonl", PAIR_ROWS)
     of_pairs = module_of(policy)
