@@ -141,8 +141,7 @@ def to_pair(row: Row, keys: PairKeys | None = None) -> PreferencePair:
     chosen_key, rejected_key = _side_keys(row, keys)
     chosen, rejected = text_at(row, chosen_key), text_at(row, rejected_key)
     if chosen == rejected:
-        place = f'{row.location}: "{chosen_key}" and "{rejected_key}"'
-        raise RowError("equal sides", f"{place} are equal: expected two different responses")
+        raise _equal(row, chosen_key, rejected_key)
     prompt = _pair_prompt(row, keys)
     parts = with_context(row, separate_prompt(row, prompt, (chosen, rejected)), prompt is not None)
     chosen_ids, rejected_ids = token_ids_at(row, "chosen_ids"), token_ids_at(row, "rejected_ids")
@@ -150,7 +149,14 @@ def to_pair(row: Row, keys: PairKeys | None = None) -> PreferencePair:
     _refuse_empty(row, chosen_key, parts.responses[0], chosen_ids)
     _refuse_empty(row, rejected_key, parts.responses[1], rejected_ids)
     chosen, rejected = parts.responses
+    if chosen == rejected:  # "a" and [{"role": "assistant", "content": "a"}]
+        raise _equal(row, chosen_key, rejected_key)
     return PreferencePair(parts.prompt, chosen, rejected, _margin(row, keys), chosen_ids, rejected_ids)
+
+
+def _equal(row: Row, chosen_key: str, rejected_key: str) -> RowError:
+    place = f'{row.location}: "{chosen_key}" and "{rejected_key}"'
+    return RowError("equal sides", f"{place} are equal: expected two different responses")
 
 
 def to_demonstration(row: Row, keys: DemonstrationKeys | None = None) -> Demonstration:

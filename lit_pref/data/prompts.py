@@ -5,6 +5,7 @@ before its prompt, a system's text and earlier turns, makes a conversation of it
 responses quote differently.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -40,7 +41,7 @@ def separate_prompt(row: Row, prompt: Text | None, responses: tuple[Text, ...]) 
     while shared > 0 and not all(_begins_answer(side, shared) for side in turns):
         shared -= 1
     said = [turn["content"] for turn in turns[0][:shared]]
-    if prompt and said and not any(prompt.strip() in text or text.strip() in prompt for text in said):
+    if prompt and said and not any(prompt.strip() in text for text in said) and _beyond(prompt, said):
         place = f"{row.location}: the prompt {prompt[:40]!r} and the turns that the responses begin with"
         raise RowError("two prompts", f"{place} say different things: expected one prompt")
     return _checked(row, turns[0][:shared], [side[shared:] for side in turns])
@@ -70,6 +71,13 @@ def with_context(row: Row, found: PromptAndResponses, stated: bool = True) -> Pr
         system, prompt = prompt[:1], prompt[1:]
     responses = tuple(as_turns(response, "assistant") for response in found.responses)
     return PromptAndResponses((*system, *earlier, *prompt), responses)
+
+
+def _beyond(prompt: str, said: Sequence[str]) -> str:
+    """What a prompt says beyond what was said: a rendering of the turns ("Human: …") says nothing more."""
+    for text in said:
+        prompt = prompt.replace(text, " ", 1)
+    return re.sub(r"\w+:", " ", prompt).strip()
 
 
 def _history(row: Row, key: str) -> tuple[Message, ...]:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_pref.data.shards import replacing
+from lit_pref.data.shards import remove, replacing
 from lit_pref.errors import UserError
 
 _CHECKSUM_BYTES = 16
@@ -87,14 +86,12 @@ class ArrayCache:
                     # Reading them once costs a millisecond for a million pairs.
                     if _checksum(key, values) == checksum:
                         return torch.from_numpy(values)
-        except FileNotFoundError:
-            return None
-        except OSError:  # a folder, or not ours to read
+        except OSError:  # absent, a folder, or not ours to read
             pass
         if os.path.lexists(path):
             print(f"{path}: is damaged or not what its name says; made again", flush=True)
             with suppress(OSError):  # what cannot be removed is told where it cannot be written over
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
         return None
 
     def save(self, key: Sequence[str], values: Tensor) -> Path | None:

@@ -55,11 +55,12 @@ class RowError(UserError):
 
 
 class ReadValues(dict[str, object]):
-    """A row's values, and which of them were looked at."""
+    """A row's values, which of them were looked at, and what of a message was not (`chosen.thinking`)."""
 
     def __init__(self, values: dict[str, object]) -> None:
         super().__init__(values)
         self.read: set[str] = set()
+        self.left: set[str] = set()
 
     def __getitem__(self, key: str) -> object:
         self.read.add(key)
@@ -79,7 +80,6 @@ class SkippedRows:
     counts: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
-    _known_columns: set[str] = field(default_factory=set)
 
     def add(self, error: RowError) -> None:
         self.counts[error.reason] += 1
@@ -89,15 +89,16 @@ class SkippedRows:
     def note_columns(self, location: str, values: ReadValues) -> None:
         """Note the columns of a row that hold content which was not looked at.
 
-        Labels do not count, nor does what only repeats a column that was used, decided where it first has content.
+        Labels do not count, nor does what only repeats something that was.
         """
-        for column in values:
-            if column in values.read or column in self._known_columns or not (content := _content(values.get(column))):
-                continue
-            self._known_columns.add(column)
-            used = (_content(values.get(key)) for key in values.read)
-            if not _LABELS.fullmatch(column) and not any(content in each for each in used):
-                self.columns[column] = location
+        left = [
+            column
+            for column, value in values.items()
+            if column not in values.read and column not in self.columns and not _LABELS.fullmatch(column)
+            if (content := _content(value)) and not any(content in _content(values.get(key)) for key in values.read)
+        ]
+        for column in (*left, *sorted(values.left)):
+            self.columns.setdefault(column, location)
 
     def to_json(self) -> dict[str, JsonValue]:
         """What is written beside an output with `shards.write_json`."""
@@ -111,10 +112,10 @@ class SkippedRows:
 
 def _content(value: object) -> str:
     """A value in one line; empty where there is nothing to read in it."""
-    if value is None or value == [] or value == {}:
+    if value is None or value == [] or value == {} or (isinstance(value, str) and not value.strip()):
         return ""
     try:
-        return (repr(value)[1:-1] if isinstance(value, str) else repr(value)).strip()
+        return repr(value)
     except RecursionError:
         return reprlib.repr(value)
 
@@ -183,9 +184,10 @@ def turns_at(row: Row, key: str) -> tuple[Message, ...]:
 
 
 def _turn(row: Row, key: str, turn: object) -> Message:
-    role_key, content_key = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
-    role, content = (turn.get(role_key), turn.get(content_key)) if isinstance(turn, dict) else (None, None)
-    if isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call")):
+    values = turn if isinstance(turn, dict) else {}
+    role_key, content_key = ("from", "value") if "from" in values else ("role", "content")
+    role, content = values.get(role_key), values.get(content_key)
+    if values.get("tool_calls") or values.get("function_call"):
         raise RowError("tool call", f'{row.location}: a message under "{key}" calls a tool, which is not covered')
     if isinstance(content, list):
         content = _joined_parts(row, key, content)
@@ -195,6 +197,9 @@ def _turn(row: Row, key: str, turn: object) -> Message:
     if (known := _ROLES.get(role.strip().lower())) is None:
         place = f'{row.location}: a message under "{key}" has the unknown role {role[:40]!r}'
         raise RowError("unknown role", f"{place}: expected one of {', '.join(_ROLES)}")
+    if isinstance(row.values, ReadValues):
+        others = (name for name in values if name not in (role_key, content_key) and _content(values[name]))
+        row.values.left.update(f"{key}.{name}" for name in others if not _LABELS.fullmatch(name))
     return {"role": known, "content": _encodable(row, key, content)}
 
 

@@ -1,12 +1,14 @@
 """Results on disk that are whole or not there: Parquet and JSON files, and resumable folders of numbered shards.
 
 Everything is written under a temporary name in the same folder, flushed to the disk and then renamed, so that a
-crash, Ctrl-C or a full disk leaves what stood there before. Not covered: two runs that write the same folder with
-different rows at once (the last rename wins), remote file systems, the temporary file of a process that was killed
-without notice (`.*.tmp`; it is never read) where nobody calls `remove_orphans`.
+crash, Ctrl-C or a full disk leaves what stood there before. A Parquet file states a checksum of all of itself, which
+`whole_parquet` compares: Parquet alone does not notice what has changed. Not covered: two runs that write the same
+folder with different rows at once (the last rename wins), remote file systems, the temporary file of a process that was
+killed without notice (`.*.tmp`; it is never read) where nobody calls `remove_orphans`.
 """
 
 import errno
+import io
 import json
 import os
 import re
@@ -29,15 +31,22 @@ JsonValue: TypeAlias = Union[bool, int, float, str, Sequence["JsonValue"], Mappi
 MANIFEST = "manifest.json"
 SHARDS = "part-*.parquet"
 _COUNTS_KEY = b"lit_pref.counts"
+_CHECKSUM, _DIGITS = b"lit_pref.blake2b=", 32  # stands in the file's metadata, where the digits count as zeros
+_MANIFEST_KEYS, _SEAL = {"complete", "shards", "rows", "counts", "provenance"}, "blake2b"
 _TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # as `replacing` names it, by its process
 
 
 def write_parquet(
-    path: Path, rows: Sequence[Mapping[str, object]], schema: pa.Schema, counts: Mapping[str, int] | None = None
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    schema: pa.Schema,
+    counts: Mapping[str, int] | None = None,
+    mark: str = "",
 ) -> None:
     """Write rows as one file, whole or not at all.
 
     counts: kept in the file's own metadata, see `read_counts`.
+    mark: what the file is; `whole_parquet` then takes no other one in its place.
 
     Raises UserError on a full disk or an unwritable folder, ValueError for a key that the schema lacks.
     """
@@ -47,8 +56,37 @@ def write_parquet(
     if counts is not None:
         schema = schema.with_metadata({**(schema.metadata or {}), _COUNTS_KEY: json.dumps(dict(counts))})
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    content = io.BytesIO()
+    with pq.ParquetWriter(content, schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"lit_pref.checksum": _CHECKSUM + b"0" * _DIGITS})
+    data = content.getvalue()
+    place = data.rindex(_CHECKSUM) + len(_CHECKSUM)
     with replacing(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+        stream.write(data[:place] + _parquet_checksum(data, mark) + data[place + _DIGITS :])
+
+
+def whole_parquet(path: Path, mark: str = "") -> bool:
+    """Whether a file that `write_parquet` wrote with this mark is there and holds what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    head, found, rest = data.rpartition(_CHECKSUM)
+    zeroed = head + found + b"0" * _DIGITS + rest[_DIGITS:]
+    return bool(found) and _parquet_checksum(zeroed, mark) == rest[:_DIGITS]
+
+
+def _parquet_checksum(data: bytes, mark: str) -> bytes:
+    return blake2b(data, digest_size=_DIGITS // 2, key=mark.encode()).hexdigest().encode()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, whichever stands there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_counts(path: Path) -> dict[str, int]:
@@ -138,11 +176,18 @@ def read_manifest(path: Path) -> dict[str, JsonValue]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such manifest; was this folder made by lit_pref?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read as JSON: {error}; make the data again in a new folder") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("provenance"), dict):
         raise UserError(f'{file}: expected an object with "provenance"; was this folder made by lit_pref?')
+    stated = manifest.pop(_SEAL, None)
+    if not _MANIFEST_KEYS.issuperset(manifest) or stated not in (None, provenance_digest(manifest)):
+        raise UserError(f"{file}: has changed since it was written; make the data again in a new folder")
     return manifest
+
+
+def _sealed(manifest: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {**manifest, _SEAL: provenance_digest(manifest)}
 
 
 def provenance_digest(provenance: JsonValue) -> str:
@@ -156,20 +201,39 @@ class ShardWriter:
 
     folder: holds `part-00000.parquet`, … and `manifest.json`; name it after `provenance_digest(provenance)`.
     provenance: all that the rows depend on: settings, seed, fingerprints of models and data, versions.
+    cache: the folder is named after its provenance, so that a manifest of another one, or a damaged one, is made again.
 
     for index in writer.missing(total):
         writer.write(index, rows, counts)
     writer.finish(total)
     """
 
-    def __init__(self, folder: Path, provenance: Mapping[str, JsonValue], schema: pa.Schema) -> None:
+    def __init__(
+        self, folder: Path, provenance: Mapping[str, JsonValue], schema: pa.Schema, cache: bool = False
+    ) -> None:
         self.folder = folder
         self.schema = schema
         self.provenance: dict[str, JsonValue] = json.loads(json.dumps(dict(provenance), allow_nan=False))
-        if (folder / MANIFEST).exists():
-            self._check_provenance()
-        else:
-            write_json(folder / MANIFEST, {"complete": False, "provenance": self.provenance})
+        if os.path.lexists(folder / MANIFEST):
+            try:
+                self._check_provenance()
+                return
+            except UserError as error:
+                if not cache:
+                    raise
+                print(f"{error}: made again", flush=True)
+                remove(folder / MANIFEST)
+        write_json(folder / MANIFEST, _sealed({"complete": False, "provenance": self.provenance}))
+
+    def _mark(self, index: int) -> str:
+        return f"{provenance_digest(self.provenance)}/{index}"
+
+    def whole(self, index: int) -> bool:
+        """Whether shard `index` holds what `write` wrote there for this provenance; what does not is removed."""
+        if whole_parquet(self.path(index), self._mark(index)):
+            return True
+        remove(self.path(index))
+        return False
 
     def _check_provenance(self) -> None:
         there = read_manifest(self.folder)["provenance"]
@@ -203,7 +267,7 @@ class ShardWriter:
 
     def write(self, index: int, rows: Sequence[Mapping[str, object]], counts: Mapping[str, int] | None = None) -> None:
         """Make shard `index`; `counts` (rows left out by reason, and the like) are kept with it and summed up later."""
-        write_parquet(self.path(index), rows, self.schema, counts or {})
+        write_parquet(self.path(index), rows, self.schema, counts or {}, self._mark(index))
 
     def finish(self, total: int) -> dict[str, JsonValue]:
         """Declare the work complete: the manifest, with the rows and the summed counts, is written last."""
@@ -219,5 +283,5 @@ class ShardWriter:
             "counts": dict(counts),
             "provenance": self.provenance,
         }
-        write_json(self.folder / MANIFEST, manifest)
+        write_json(self.folder / MANIFEST, _sealed(manifest))
         return manifest

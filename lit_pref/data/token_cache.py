@@ -27,7 +27,7 @@ from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.pair_files import stated_vocabulary, without_tokens
 from lit_pref.data.row_files import text_suffix
 from lit_pref.data.rows import OnBadRow, SkippedRows
-from lit_pref.data.shards import JsonValue, provenance_digest
+from lit_pref.data.shards import JsonValue, provenance_digest, remove
 from lit_pref.data.sources import source_files
 from lit_pref.data.token_store import StoreWriteError, TokenStore, write_store
 from lit_pref.data.tokenize import TokenizedChunk, tokenized_chunks
@@ -94,10 +94,7 @@ def _found(folder: Path, quiet: bool) -> TokenStore | None:
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}: ").removesuffix("; delete the folder")
     try:
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
-        else:
-            folder.unlink()
+        remove(folder)
     except OSError as error:
         raise StoreWriteError(f"{folder}: is damaged and cannot be removed ({error.strerror})") from error
     if not quiet:

@@ -5,12 +5,13 @@ and a weak embedded model answer the descriptions of a task, once; later runs fi
 weights of single pairs by their confidence.
 """
 
+import os
 from pathlib import Path
 
 from lit_pref.data.lengths import LengthLimits
 from lit_pref.data.pair_files import write_pairs
 from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.shards import provenance_digest
+from lit_pref.data.shards import provenance_digest, remove, whole_parquet
 from lit_pref.data.token_cache import PairSource
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
 from lit_pref.synthesis.task_pairs import TaskPairs, task_pairs
@@ -79,7 +80,10 @@ class CodePairsDataModule(_StoredPairsDataModule):
             print(", ".join(f"{count:,} {what}" for what, count in found.counts.items() if count), flush=True)
         texts = [f"{pair.prompt}\0{pair.chosen}\0{pair.rejected}" for pair in found.pairs]
         path = cache / "code_pairs" / f"{self.task.name}-{provenance_digest(texts)}.parquet"
-        if not path.exists():
+        if not whole_parquet(path):
+            if os.path.lexists(path):
+                print(f"{path}: is damaged; made again", flush=True)
+                remove(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_pairs(path, found.pairs)
         return path

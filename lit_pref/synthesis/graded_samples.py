@@ -2,8 +2,8 @@
 
 `cached_samples` names the folder after that provenance, so that another policy, task, seed or setting makes another
 one, and the same is found again; where nothing can be written the samples stay in memory. `kept_samples` writes the
-folder that it is given, or fails. Either makes a shard again that cannot be read.
-Not covered: pruning what is no longer used; bytes of a shard that were altered and still read as one.
+folder that it is given, or fails. Either makes a shard again that is not what was written there.
+Not covered: pruning what is no longer used.
 """
 
 import inspect
@@ -160,7 +160,7 @@ class _Store:
         self._cache = cache
         self._writer: ShardWriter | None = None
         with self._writing():
-            self._writer = ShardWriter(folder, provenance, SCHEMA)
+            self._writer = ShardWriter(folder, provenance, SCHEMA, cache is not None)
 
     def read(self, rows: Sequence[int]) -> None:
         """Take what earlier runs kept. rows: samples of each shard; one that holds others is no shard."""
@@ -168,10 +168,7 @@ class _Store:
             return
         for index in self._writer.done():
             path = self._writer.path(index)
-            try:
-                samples = _read(path)
-            except (OSError, pa.ArrowException, KeyError, ValueError):  # cut short, or no Parquet of ours
-                samples = []
+            samples = _read(path) if self._writer.whole(index) else []
             if index < len(rows) and len(samples) == rows[index]:
                 self.shards[index] = samples
             else:

@@ -23,7 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from lit_pref.data.shards import JsonValue, ShardWriter, read_manifest, remove_orphans, write_parquet
+from lit_pref.data.shards import (
+    JsonValue,
+    ShardWriter,
+    read_manifest,
+    remove,
+    remove_orphans,
+    whole_parquet,
+    write_parquet,
+)
 from lit_pref.errors import UserError
 from lit_pref.progress import progress_bar
 
@@ -89,9 +97,9 @@ def run_stage(stage: Stage, shards: int, items: int, runner: Runner) -> dict[str
     Raises UserError where the folder was made otherwise or cannot be written.
     """
     writer = ShardWriter(stage.folder, stage.provenance(), stage.schema)
-    if not writer.complete:
-        drop_damaged(writer)
-        missing = writer.missing(shards)
+    drop_damaged(writer)
+    missing = writer.missing(shards)
+    if missing or not writer.complete:
         done = shards - len(missing)
         if missing:
             with progress_bar(stage.title, items, items * done // shards) as advance:
@@ -135,14 +143,12 @@ def stream_shards(writer: ShardWriter, rows: Callable[[], Iterator[Row]], counts
 
 
 def drop_damaged(writer: ShardWriter) -> None:
-    """Remove the shards that cannot be read, so that they are made again."""
+    """Remove the shards that do not hold what a stage wrote, so that they are made again."""
     for index in writer.done():
         path = writer.path(index)
-        try:
-            pq.read_metadata(path)
-        except (OSError, pa.ArrowException):
+        if not whole_parquet(path):
             print(f"{path}: is no whole shard; made again", flush=True)
-            path.unlink()
+            remove(path)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _reports(
     writer = ShardWriter(folder, provenance, _SCHEMA)
     starts = range(0, len(job.problems), _SHARD_PROBLEMS)
     shards = [job.problems[start : start + _SHARD_PROBLEMS] for start in starts]
-    found = [_read(writer.path(index), shard) for index, shard in enumerate(shards)]
+    found = [_read(writer.path(index), shard) if writer.whole(index) else None for index, shard in enumerate(shards)]
     if None in found:
         with progress_bar(f"Tests, {expected}, for {len(job.problems):,} problems", len(job.problems)) as advance:
             for index, shard in enumerate(shards):
@@ -143,12 +143,9 @@ def _to_row(report: CheckReport) -> dict[str, Any]:
     return {**report._asdict(), "check": report.check.code if report.check else None}
 
 
-def _read(path: Path, problems: Sequence[Problem]) -> list[CheckReport] | None:
-    """The reports of a shard; None where it is not there or cannot be read, and is made again."""
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException):
-        return None
+def _read(path: Path, problems: Sequence[Problem]) -> list[CheckReport]:
+    """The reports of a shard."""
+    rows = pq.read_table(path).to_pylist()
     checks = [
         None if row["check"] is None else Check(row["check"], entry_points=(problem.entry_point,))
         for row, problem in zip(rows, problems, strict=True)

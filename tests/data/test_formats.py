@@ -132,6 +132,7 @@ def test_a_system_column_makes_a_conversation_of_text(column, prompt):
     assert demonstration(**{column: "s"}, **prompt, completion="good") == expected
 
 
+A_TURN = user("q")
 SIDES = {"chosen": [assistant("good")], "rejected": [assistant("bad")]}
 
 
@@ -226,12 +227,14 @@ def test_a_column_with_content_that_is_not_used_is_noted_once(tmp_path):
     rows = [
         {**row, "context": " ", "tools": []},
         {**row, "context": "the sky is blue", "id": "1", "prompt_id": "x", "source": "web", "score_chosen": 1},
-        {**row, "context": "again", "tools": [{"name": "f"}], "messages": [user("q")], "copy": "good"},
+        {**row, "context": "again", "tools": [{"name": "f"}], "messages": [A_TURN], "copy": "good"},
+        {"prompt": [A_TURN], **SIDES, "messages": [A_TURN], "copied": "q", "copy": "go", "thought": ""},
+        {"prompt": [A_TURN], "chosen": [assistant("good") | {"thinking": "hm", "name": None}], "rejected": "bad"},
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     read = read_pairs(str(tmp_path / "pairs.jsonl"))
     # `messages` says the prompt again, but as something else than what was read; `copy` repeats the chosen side.
-    expected = {"context": 2, "tools": 3, "messages": 3}
+    expected = {"context": 2, "tools": 3, "messages": 3, "copy": 4, "chosen.thinking": 5}
     assert read.skipped.columns == {name: f"{tmp_path}/pairs.jsonl:{line}" for name, line in expected.items()}
 
 
@@ -266,6 +269,7 @@ BAD_PAIRS = [
     ("missing key", {}, r'expected the key "chosen", there stand: none'),
     ("equal sides", {"prompt": "q", "chosen": "a", "rejected": "a"}, '"chosen" and "rejected" are equal'),
     ("equal sides", {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("a")]}, "are equal"),
+    ("equal sides", {"prompt": "q", "chosen": "a", "rejected": [assistant("a")]}, "are equal"),
     ("not a string", {"prompt": "q", "chosen": 42, "rejected": "b"}, r"""text under "chosen", got int '42'"""),
     ("not a string", {"prompt": None, "chosen": "a", "rejected": "b"}, r'under "prompt", got NoneType'),
     ("not a string", {"instruction": [], "chosen": "a", "rejected": "b"}, r'under "instruction", got list'),

@@ -16,6 +16,7 @@ from lit_pref.data.shards import (
     read_manifest,
     remove_orphans,
     replacing,
+    whole_parquet,
     write_json,
     write_parquet,
 )
@@ -195,3 +196,55 @@ def test_the_digest_is_of_content_not_of_order():
     different = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": [1]}, {"b": 1}]
     assert len(set(map(provenance_digest, different))) == len(different)
     assert len(provenance_digest({})) == 16 and int(provenance_digest({}), 16) >= 0
+
+
+# --- what was written is what is there --------------------------------------------------------------------------------
+
+
+def test_any_changed_byte_of_a_parquet_file_is_seen(tmp_path):
+    path = tmp_path / "rows.parquet"
+    assert not whole_parquet(path)
+    write_parquet(path, [{"text": "a"}], pa.schema([("text", pa.string())]), {"kept": 1})
+    assert whole_parquet(path) and read_counts(path) == {"kept": 1}
+    assert pq.read_table(path).to_pylist() == [{"text": "a"}]
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert not whole_parquet(path), place
+        path.write_bytes(data[:place])
+        assert not whole_parquet(path), place
+
+
+def test_a_shard_of_another_work_or_number_is_no_shard_and_is_removed(tmp_path):
+    writers = [ShardWriter(tmp_path / str(seed), {"seed": seed}, SCHEMA) for seed in (1, 2)]
+    for writer in writers:
+        for index in (0, 1):
+            writer.write(index, [])
+    assert all(writer.whole(index) for writer in writers for index in (0, 1))
+    writers[0].path(0).rename(writers[1].path(0))
+    writers[0].path(1).rename(writers[0].path(0))
+    assert not writers[1].whole(0) and not writers[0].whole(0)
+    assert writers[0].done() == [] and writers[1].done() == [1]
+
+
+def test_a_changed_manifest_is_seen_and_one_without_a_seal_is_read(tmp_path):
+    manifest = ShardWriter(tmp_path, {"seed": 1}, SCHEMA).finish(0)
+    path = tmp_path / "manifest.json"
+    text = path.read_text()
+    assert read_manifest(tmp_path) == manifest
+    for old, new in (('"rows": 0', '"rows": 1'), ('"seed": 1', '"seed": 3'), ("true", "false"), ("blake2b", "blake2c")):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=r"manifest.json: has changed since it was written"):
+            read_manifest(tmp_path)
+    path.write_text(json.dumps(manifest))  # as earlier versions wrote it
+    assert read_manifest(tmp_path) == manifest
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[]", '{"provenance": {"seed": 2}}'])
+def test_a_caches_manifest_is_made_again(tmp_path, text, capsys):
+    ShardWriter(tmp_path, {"seed": 1}, SCHEMA).write(0, [])
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError):
+        ShardWriter(tmp_path, {"seed": 1}, SCHEMA)
+    writer = ShardWriter(tmp_path, {"seed": 1}, SCHEMA, cache=True)
+    assert "made again" in capsys.readouterr().out and not writer.complete and writer.whole(0)

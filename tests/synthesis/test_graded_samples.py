@@ -210,12 +210,15 @@ def test_a_complete_folder_is_read_where_nothing_may_be_written(tmp_path, monkey
     assert "cannot be written" not in capsys.readouterr().out
 
 
-def test_a_folder_of_another_origin_is_refused(tmp_path):
-    make(tmp_path, Echo(), problems=4)
-    (manifest,) = tmp_path.rglob("manifest.json")
-    manifest.write_text(manifest.read_text().replace('"tokens"', '"other"'))
-    with pytest.raises(UserError, match="was made otherwise \\(tokenizer: other there, tokens now\\)"):
-        make(tmp_path, Echo(), problems=4)
+def test_a_folder_of_another_origin_is_told_and_its_samples_are_not_taken(tmp_path, capsys):
+    made = make(tmp_path / "a", Echo(), problems=4)
+    make(tmp_path / "b", Echo(), problems=4, policy="other")
+    folders = [next(tmp_path.joinpath(name, "execution").iterdir()) for name in "ab"]
+    shutil.rmtree(folders[0])
+    folders[1].rename(folders[0])
+    generator = Echo()
+    assert make(tmp_path / "a", generator, problems=4) == made
+    assert len(generator.prompts) == 4 and "otherwise (policy: other there, weights now)" in capsys.readouterr().out
 
 
 # --- what a shard holds -----------------------------------------------------------------------------------------------
