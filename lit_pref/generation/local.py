@@ -1,20 +1,20 @@
 """Completions from a causal LM in this process: batched, KV cache, several samples from one prefill, seeded.
 
-Any Hugging Face causal LM works, wherever it lies (CPU or GPU), without changing its weights or mode; recurrent and
-hybrid ones without a cache, hence slowly.
+Any Hugging Face causal LM works, wherever it lies (CPU or GPU), without changing its weights or mode, in the fastest
+way that is exact for it (`decoding`); recurrent and hybrid ones without a cache, hence slowly.
 Not covered: speculative decoding, beam search, stop strings, sharded models (a server does those better).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lit_pref.errors import UserError
-from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows
+from lit_pref.generation.decoding import decoding
+from lit_pref.generation.rows import Prompts, Rows
 from lit_pref.models import check_vocabulary, evaluating
 from lit_pref.types import Completion, Generator, Sampling, Text
 
@@ -59,11 +59,13 @@ class LocalGenerator(Generator):
         results: list[list[Completion]] = [[] for _ in prompts]
         done = 0
         with evaluating(self.model), torch.inference_mode():
-            for number, batch in enumerate(self._batches(encoded, max(1, self.batch_size // distinct))):
+            way = decoding(self.model)
+            groups = way.groups(self.model, list(map(len, encoded)), sampling.max_new_tokens)
+            for number, batch in enumerate(self._batches(encoded, groups, max(1, self.batch_size // distinct))):
                 # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran; the numbers come
                 # from the CPU, where they are the same for every device.
                 draws = torch.Generator().manual_seed(seed * 1_000_003 + number)
-                sequences = self._decode(batch, distinct, sampling, draws)
+                sequences = self._decode(batch, way.rows(self.model, batch), distinct, sampling, draws)
                 for place, row in enumerate(batch.rows):
                     completions = sequences[place * distinct : (place + 1) * distinct]
                     results[row] = completions * (samples // distinct)
@@ -72,12 +74,8 @@ class LocalGenerator(Generator):
                     self.on_progress(done, len(prompts) * samples)
         return results
 
-    def _batches(self, encoded: list[tuple[int, ...]], size: int) -> "Iterator[Prompts]":
-        """Prompts of like length together, so that little is padded; of one length where nothing may be."""
-        order = sorted(range(len(encoded)), key=lambda row: (len(encoded[row]), row))
-        groups = [order]
-        if self.model._is_stateful:
-            groups = [list(rows) for _, rows in groupby(order, key=lambda row: len(encoded[row]))]
+    def _batches(self, encoded: list[tuple[int, ...]], groups: list[list[int]], size: int) -> "Iterator[Prompts]":
+        """Prompts of like length together, so that little is padded."""
         for group in groups:
             for start in range(0, len(group), size):
                 yield self._padded(encoded, group[start : start + size])
@@ -91,7 +89,9 @@ class LocalGenerator(Generator):
             attended = torch.arange(width, device=device) >= torch.tensor(padding, device=device)[:, None]
         return Prompts(rows, torch.tensor(ids, device=device), attended)
 
-    def _decode(self, batch: Prompts, samples: int, sampling: Sampling, draws: torch.Generator) -> list[Completion]:
+    def _decode(
+        self, batch: Prompts, rows: Rows, samples: int, sampling: Sampling, draws: torch.Generator
+    ) -> list[Completion]:
         """The completions of each prompt of the batch, `samples` of each side by side.
 
         Samples of a prompt that agree so far have the same state, so they are one row until they part: each step draws
@@ -104,7 +104,6 @@ class LocalGenerator(Generator):
         count_S = torch.zeros(prompts * samples, dtype=torch.long, device=device)
         finished_S = torch.zeros_like(count_S, dtype=torch.bool)
 
-        rows = (RecomputedRows if self.model._is_stateful else CachedRows)(self.model, batch)
         logits_RV = rows.start()
         sample_A = torch.arange(prompts * samples, device=device)
         row_A = sample_A // samples

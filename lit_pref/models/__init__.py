@@ -24,6 +24,7 @@ from lit_pref.models.export import export_model
 from lit_pref.models.heads import lm_head
 from lit_pref.models.last_layer import hidden_states_at, predictor_hidden_states
 from lit_pref.models.modes import evaluating
+from lit_pref.models.rope import forget_length, rope_regime
 from lit_pref.models.score_head import (
     ScoreHead,
     export_reward_model,
@@ -34,7 +35,9 @@ from lit_pref.models.score_head import (
 )
 from lit_pref.models.tree_attention import (
     Kernel,
+    apart_obstacle,
     can_share_prompts,
+    check_scoring,
     sharing_obstacle,
     tree_hidden_states,
 )
@@ -47,15 +50,18 @@ __all__ = [
     "ScoreHead",
     "adapter_off",
     "adapter_state",
+    "apart_obstacle",
     "attach",
     "base_fingerprint",
     "can_attend_by_tree",
     "can_share_prompts",
+    "check_scoring",
     "check_vocabulary",
     "difference",
     "evaluating",
     "export_model",
     "export_reward_model",
+    "forget_length",
     "freeze_unused_lm_head",
     "fresh_score_head",
     "has_adapter",
@@ -67,6 +73,7 @@ __all__ = [
     "merged",
     "predictor_hidden_states",
     "quiet_transformers",
+    "rope_regime",
     "saved_append_eos",
     "saved_score_head",
     "sharing_obstacle",

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from lit_pref.models.tree_attention import Kernel, tree_hidden_states
+from lit_pref.models.tree_attention import Kernel, check_scoring, tree_hidden_states
 from lit_pref.models.tree_by_tree import chosen, rearranged
 from lit_pref.models.tree_kernels import AttentionGoesOnError, SpanMask, attention_is_over
 from lit_pref.types import TreeBatch
@@ -33,7 +33,8 @@ def hidden_states_at(model: "PreTrainedModel", batch: TreeBatch, token_n: Tensor
 
     token_n: flat indices (row * T + column) in any order, of which some may be the same.
     """
-    layer = None if model in _goes_on else _last_layer(model)
+    check_scoring(model)  # before a layer runs in two: a model's trial is one of whole forward passes
+    layer = None if batch.plain or model in _goes_on else _last_layer(model)
     if layer is not None:
         own = vars(layer).get("forward")
         whole = layer.forward
@@ -50,7 +51,11 @@ def hidden_states_at(model: "PreTrainedModel", batch: TreeBatch, token_n: Tensor
 
 
 def predictor_hidden_states(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel = "auto") -> Tensor:
-    """[N, D] hidden states which predict the completion tokens, in the order of `batch.target_N`."""
+    """[N, D] hidden states which predict the completion tokens, in the order of `batch.target_N`.
+
+    Raises UserError as `tree_hidden_states`, and for a model whose logits are not made of them.
+    """
+    check_scoring(model, logps=True)
     return hidden_states_at(model, batch, batch.predictor_N, kernel)
 
 

@@ -3,7 +3,7 @@
 The models are used unpatched, through transformers' attention interface or with a dense mask, sliding windows
 included. Models which cannot share a prompt (recurrent layers, chunked or sparse attention, positions taken from the
 column) are told by `sharing_obstacle`; for them, `collate_trees(..., shared=False)` lays trees out with the prompt
-repeated.
+repeated. Of such rows those run together that may (`exactness`), down to one after another.
 Not covered: FlashAttention kernels, which take no such mask, and encoder-decoder models.
 """
 
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from lit_pref.errors import UserError
+from lit_pref.models.exactness import Exactness, exactness, known_exactness
+from lit_pref.models.rope import forget_length, rope_obstacle, rope_regime
 from lit_pref.models.tree_by_tree import SHORT, tree_mask
 from lit_pref.models.tree_kernels import (
     TREES,
@@ -36,6 +38,12 @@ Kernel = Literal["auto", "sdpa", "flex"]
 # GPT-Neo cuts its local attention by column in a buffer of its own, and its config names no layer_types.
 _COLUMN_WINDOW_TYPES = frozenset({"gpt_neo"})
 
+# Exact in every layout by the test suite, so that they are tried only where models are opened.
+_TESTED_TYPES = frozenset({
+    "cohere", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gptj", "granite", "llama", "mistral", "olmo2", "phi",
+    "phi3", "qwen2", "qwen3", "qwen3_moe", "starcoder2",
+})  # fmt: skip
+
 
 def tree_attention_mask(
     tree_BT: Tensor, branch_BT: Tensor, position_ids_BT: Tensor, window: int | None = None
@@ -53,24 +61,56 @@ def tree_hidden_states(model: "PreTrainedModel", batch: TreeBatch, kernel: Kerne
     """[B, T, D] last hidden states of the backbone, as the LM head takes them.
 
     A plain batch goes through the model as it comes: causal attention is exact, since padding stands on the right.
+    Where a model makes something else of padded rows, these go through it without padding.
     kernel: what attends to trees: FlexAttention's block masks, or SDPA tree by tree, with a dense mask where a model's
         layers take no attention but their own; auto is flex on CUDA. Where a model cannot use flex, it uses SDPA.
     Raises UserError, naming the reason, for other batches and a model which cannot share prompts.
     """
-    backbone = model.base_model
-    if backbone is model:
-        raise UserError(
-            f"{type(model).__name__} does not name its backbone (base_model_prefix), so it cannot be scored"
-        )
+    check_scoring(model)
     if batch.plain:
-        outputs = backbone(input_ids=batch.input_ids_BT, use_cache=False)
-    else:
-        obstacle = sharing_obstacle(model)
-        if obstacle is not None:
-            raise UserError(f"{obstacle}, so its completions cannot share a prompt: lay trees out with shared=False")
-        outputs = _tree_outputs(model, batch, kernel)
-    hidden_BTD: Tensor = outputs.last_hidden_state
+        return _plain_hidden_states(model, batch)
+    obstacle = sharing_obstacle(model)
+    if obstacle is not None:
+        raise UserError(f"{obstacle}, so its completions cannot share a prompt: lay trees out with shared=False")
+    hidden_BTD: Tensor = _tree_outputs(model, batch, kernel).last_hidden_state
     return hidden_BTD
+
+
+def _plain_hidden_states(model: "PreTrainedModel", batch: TreeBatch) -> Tensor:
+    """[B, T, D], 0 in padding that no model has seen."""
+    rows, width = batch.input_ids_BT.shape
+    lengths = [span.prompt + span.branches[0] for span in batch.spans]
+    together = exact(model).rows
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, length in enumerate(lengths):
+        apart = {"padded": (), "equal": (length,), "single": (row,)}[together]
+        groups.setdefault((*apart, *rope_regime(model, length)), []).append(row)
+
+    def run(ids_BT: Tensor) -> Tensor:
+        forget_length(model)
+        hidden_BTD: Tensor = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return hidden_BTD
+
+    if len(groups) == 1:
+        return run(batch.input_ids_BT)
+    if _is_sharded(model):
+        raise UserError(
+            f"{apart_obstacle(model)}, and forward passes of their own would leave processes that share its weights "
+            "waiting for each other: train it with ddp or on one device"
+        )
+    found = [(group, run(batch.input_ids_BT[group, : max(lengths[row] for row in group)])) for group in groups.values()]
+    hidden_BTD = found[0][1].new_zeros(rows, width, found[0][1].shape[2])
+    for group, hidden_GTD in found:
+        hidden_BTD[group, : hidden_GTD.shape[1]] = hidden_GTD
+    return hidden_BTD
+
+
+def _is_sharded(model: "PreTrainedModel") -> bool:
+    if not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+
+    return any(isinstance(module, FSDPModule | FullyShardedDataParallel) for module in model.modules())
 
 
 def _tree_outputs(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel) -> Any:
@@ -99,8 +139,57 @@ def can_share_prompts(model: "PreTrainedModel") -> bool:
     return sharing_obstacle(model) is None
 
 
+def scoring_obstacle(model: "PreTrainedModel") -> str | None:
+    """What keeps a model from being scored exactly in any layout; None if nothing does."""
+    if model.base_model is model:
+        return f"{type(model).__name__} does not name its backbone (base_model_prefix)"
+    return exact(model).refusal
+
+
+def check_scoring(model: "PreTrainedModel", logps: bool = False, opened: bool = False) -> None:
+    """Raise UserError, naming the reason, for a model whose hidden states, or log-probs, are exact in no layout.
+
+    opened: as in `exact`.
+    """
+    if model.base_model is not model:
+        exact(model, opened)
+    obstacle = scoring_obstacle(model)
+    if obstacle is not None:
+        raise UserError(f"{obstacle}, so it cannot be scored")
+    if logps and exact(model).head is not None:
+        raise UserError(f"{exact(model).head}, so it gives no log-probs")
+
+
+def apart_obstacle(model: "PreTrainedModel") -> str | None:
+    """What keeps sequences of unlike length out of one forward pass; None if they may be padded."""
+    if exact(model).rows != "padded":
+        return f"{type(model).__name__} makes something else of a sequence that is padded"
+    return rope_obstacle(model)
+
+
 def sharing_obstacle(model: "PreTrainedModel") -> str | None:
-    """What keeps completions from sharing a prompt, from the model's own config and code; None if nothing does."""
+    """What keeps completions from sharing a prompt, from the model's config and code or by trial; None for nothing."""
+    return _known_obstacle(model) or exact(model).refusal or exact(model).sharing
+
+
+def exact(model: "PreTrainedModel", opened: bool = False) -> Exactness:
+    """What of our layouts gives what each sequence alone gives; tried at the first call.
+
+    opened: try it whatever the architecture, as is done where a model is opened for training.
+    """
+
+    def hidden_states(model: "PreTrainedModel", batch: TreeBatch) -> Tensor:
+        hidden_BTD: Tensor = _tree_outputs(model, batch, "sdpa").last_hidden_state
+        return hidden_BTD
+
+    obstacle = _known_obstacle(model)
+    if not opened and model.config.model_type in _TESTED_TYPES and type(model).__module__.startswith("transformers."):
+        return known_exactness(model) or Exactness()
+    return exactness(model, None if obstacle else hidden_states)
+
+
+def _known_obstacle(model: "PreTrainedModel") -> str | None:
+    """Of sharing prompts, as far as the model's own config and code tell it."""
     config = model.config.get_text_config()
     name = type(model).__name__
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
@@ -118,6 +207,10 @@ def sharing_obstacle(model: "PreTrainedModel") -> str | None:
         return f"{name} takes positions from columns (ALiBi)"
     if config.model_type in _COLUMN_WINDOW_TYPES:
         return f"{name} cuts its local attention by column"
+    if getattr(config, "attn_temperature_tuning", False):
+        return f"{name} scales its attention by column"
+    if rope_obstacle(model) is not None:
+        return rope_obstacle(model)
     if implementation not in ("sdpa", "eager", TREES):
         return f"{name} runs attention {implementation!r} and needs 'sdpa' or 'eager' for a mask of its own"
     return None

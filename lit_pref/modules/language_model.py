@@ -25,8 +25,10 @@ from lit_pref.metrics import Figures
 from lit_pref.models import (
     LoRA,
     adapter_off,
+    apart_obstacle,
     attach,
     can_attend_by_tree,
+    check_scoring,
     check_vocabulary,
     difference,
     evaluating,
@@ -83,6 +85,7 @@ class _LanguageModule(LightningModule):
         self.model = load_causal_lm(policy, random_init, seed=torch.initial_seed(), needs_lm_head=self.needs_lm_head)
         self.tokenizer = load_tokenizer(policy)
         check_vocabulary(self.model, self.tokenizer)
+        check_scoring(self.model, logps=self.needs_lm_head, opened=True)
         self.adapter, self.base_fingerprint = adapter, ""
         if adapter is not None:
             self._attach(adapter)
@@ -192,8 +195,12 @@ class _LanguageModule(LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
-        if self.engine.layout == "auto" and self.row_layout == "repeated" and self.trainer.is_global_zero:
-            print(f"{sharing_obstacle(self.model)}: prompts are repeated before each completion", flush=True)
+        if self.trainer.is_global_zero:
+            sharing, apart = sharing_obstacle(self.model), apart_obstacle(self.model)
+            if self.engine.layout == "auto" and self.row_layout == "repeated":
+                print(f"{sharing}: prompts are repeated before each completion", flush=True)
+            if apart is not None:
+                print(f"{apart}: sequences of unlike length run one after another", flush=True)
 
     def on_train_start(self) -> None:
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.
