@@ -252,7 +252,9 @@ def _batch(ids_BT: Tensor, places: dict[str, Tensor], spans: tuple[TreeSpan, ...
     nothing = torch.zeros(0, dtype=torch.long, device=ids_BT.device)
     return TreeBatch(
         input_ids_BT=ids_BT,
-        **{name: x.to(ids_BT.device) for name, x in places.items()},
+        position_ids_BT=places["position_ids_BT"].to(ids_BT.device),
+        tree_BT=places["tree_BT"].to(ids_BT.device),
+        branch_BT=places["branch_BT"].to(ids_BT.device),
         predictor_N=nothing,
         target_N=nothing,
         completion_N=nothing,
