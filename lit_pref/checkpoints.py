@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_pref.errors import UserError
-from lit_pref.models import LoRA, attach, load_adapter, load_causal_lm, weights_fingerprint
+from lit_pref.models import LoRA, attach, difference, load_adapter, load_causal_lm, weights_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,6 +22,8 @@ def checkpoint_model(checkpoint: Path, content: dict[str, Any]) -> "PreTrainedMo
     adapter = saved.get("adapter")
     if adapter is None:
         model = load_causal_lm(saved["policy"], random_init=True)
+        if off := difference(model.state_dict(), state):
+            raise UserError(f"--checkpoint: {checkpoint} does not hold the weights of {saved['policy']!r}: {off}")
         model.load_state_dict(state)
         return model.eval()
     model = load_causal_lm(saved["policy"], needs_lm_head="score_head.weight" not in weights)

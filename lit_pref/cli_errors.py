@@ -41,8 +41,10 @@ _PLAIN = (int, float, str, bool, bytes, dict, list, tuple, set, object, types.No
 # Keys of a configuration that tell whose it is.
 _WHOSE = {
     **dict.fromkeys(("model", "data", "trainer", "seed_everything"), "fit"),
-    **dict.fromkeys(("k", "samples_file", "calibration_bins", "evaluations"), "evaluate"),
-    **dict.fromkeys(("strategy", "construction", "describer", "snippets", "strong", "weak"), "synthesize"),
+    **dict.fromkeys(("k", "samples_file"), "evaluate"),
+    **dict.fromkeys(("evaluations", "calibration_bins", "reward_model"), "evaluate --recipe reward"),
+    **dict.fromkeys(("strategy", "write_tests", "min_kill_rate"), "synthesize"),
+    **dict.fromkeys(("construction", "describer", "snippets", "strong", "weak"), "synthesize --recipe code_pairs"),
     **dict.fromkeys(("task", "recipe", "sampling", "problems"), "evaluate or lit-pref synthesize"),
 }
 
@@ -282,8 +284,8 @@ def _words(hint: Any) -> str:
         return _words(arguments[-1])
     if hint in (None, types.NoneType):
         return "null"
-    if origin in (list, tuple):
-        return f"{origin.__name__} of {', '.join(dict.fromkeys(map(_words, arguments)))}"
+    if arguments and origin is not dict:
+        return f"{'tuple' if origin is tuple else 'list'} of {', '.join(dict.fromkeys(map(_words, arguments)))}"
     if isinstance(hint, TypeVar) or hint in (Any, object):
         return "another value"
     return "keys and values" if dict in (origin, hint) else str(getattr(hint, "__name__", hint))

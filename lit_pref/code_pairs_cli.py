@@ -17,7 +17,7 @@ from rich.table import Table
 from lit_pref.callbacks.provenance import git_state, versions
 from lit_pref.data.shards import JsonValue, read_manifest, write_json
 from lit_pref.errors import UserError
-from lit_pref.function_cli import Recipe, run_function
+from lit_pref.function_cli import Recipe, run_function, writable_folder
 from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.syntax.languages import GRAMMARS, LanguageName
 from lit_pref.synthesis.code_pair_pipeline import CodePairsJob, CodePairsMade, Writer, make_code_pairs
@@ -147,6 +147,7 @@ def code_pairs(
         return writer
 
     runners: dict[str, Runner] = {"local": LocalRunner(), "ray": RayRunner()}
+    output = writable_folder("--output", output)
     made = make_code_pairs(output, job, opened, runners[runner] if isinstance(runner, str) else runner)
     _write_summary(output, made, used)
     get_console().print(_table(made))

@@ -26,7 +26,7 @@ from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import HarnessError, grade, held_out_problems
 from lit_pref.evaluation.results import Results, evaluation_results
 from lit_pref.evaluation.sample_files import Samples, read_samples, write_samples
-from lit_pref.function_cli import Recipe, chosen_recipe, run_function
+from lit_pref.function_cli import Recipe, chosen_recipe, run_function, writable_folder
 from lit_pref.generation import LocalGenerator
 from lit_pref.model_cli import read_option
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
@@ -97,6 +97,7 @@ def evaluate(
         _check_settings(ks, samples, sampling, batch_size)
         found = gradable(task, chosen)
         generator, origin = _opened(policy, checkpoint, generator, batch_size)
+        folder = writable_folder("--output", folder)
         drawn = _draw(generator, task, found.problems, samples, sampling, seed)
         origin["sampling"] = asdict(sampling)
     sampled = time.monotonic()

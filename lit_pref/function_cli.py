@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,16 @@ def run_function(
     ready.pop("config", None)
     ready.pop("recipe", None)
     function(**ready)
+
+
+def writable_folder(option: str, folder: Path) -> Path:
+    """Make a command's output folder before its work begins; Raises UserError, which names the option."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UserError(f"{option}: {folder} is no folder that can be written: {error.strerror}") from error
 
 
 def chosen_recipe(arguments: Sequence[str], names: Sequence[str], default: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 from lit_pref.callbacks.checkpoint_io import read_checkpoint
 from lit_pref.checkpoints import checkpoint_model
-from lit_pref.data.tokenizer_training import train_tokenizer
+from lit_pref.data.tokenizer_training import SMALLEST, train_tokenizer
 from lit_pref.errors import UserError
-from lit_pref.function_cli import run_function
+from lit_pref.function_cli import run_function, writable_folder
 from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.tasks import CodeTask
 
@@ -55,6 +55,11 @@ def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: i
         texts: demonstrations to learn merges from.
         seed: of the demonstrations.
     """
+    if vocab_size < SMALLEST:
+        raise UserError(f"--vocab_size: must be >= {SMALLEST}, the bytes and the special tokens, got {vocab_size}")
+    if texts < 1:
+        raise UserError(f"--texts: must be >= 1, got {texts}")
+    output = writable_folder("--output", output)
     # With slips in half of them, so that their spellings are words of the vocabulary too.
     demonstrations = CodeTask(bug_rate=0.5).demonstrations("train", texts, seed)
     trained = train_tokenizer((f"{d.prompt}{d.completion}" for d in demonstrations), vocab_size)

@@ -1,5 +1,6 @@
 """A progress bar with rate and ETA for long work outside of the Trainer; lines where there is no terminal."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
     if not sys.stdout.isatty():
         start = time.monotonic()
         print(f"{description} ({total - done:,}) ...", flush=True)
-        yield _Lines(description, total, done, start)
+        yield ProgressLines(description, total, done, start)
         print(f"{description}: done in {time.monotonic() - start:.1f} s", flush=True)
         return
     columns = (
@@ -44,19 +45,27 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
         yield lambda done: progress.update(task, completed=done)
 
 
-class _Lines:
-    """Now and then a line with done, rate and time left, for logs: a bar would redraw itself line by line there."""
+class ProgressLines:
+    """Now and then a line with done, rate and time left, for logs: a bar would redraw itself line by line there.
 
-    def __init__(self, description: str, total: int, found: int, start: float) -> None:
+    total: infinite where nobody knows it.
+    found: what an earlier run has done, which says nothing of the rate.
+    """
+
+    def __init__(self, description: str, total: float, found: int, start: float) -> None:
         self._description, self._total, self._found = description, total, found
         self._start, self._told = start, start
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, more: Callable[[], str] = str) -> None:
+        """more: gives what is said beside it."""
         now = time.monotonic()
         if done <= self._found or now - self._told < _EVERY:
             return
         self._told = now
         rate = (done - self._found) / (now - self._start)
-        left = timedelta(seconds=round(max(0, self._total - done) / rate))
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        print(f"{self._description}: {done:,} of {self._total:,}, {shown}/s, {left} left", flush=True)
+        if self._total < math.inf:
+            left = timedelta(seconds=round(max(0, self._total - done) / rate))
+            print(f"{self._description}: {done:,} of {self._total:,}, {shown}/s, {left} left{more()}", flush=True)
+        else:
+            print(f"{self._description}: {done:,}, {shown}/s{more()}", flush=True)

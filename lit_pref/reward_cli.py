@@ -27,7 +27,7 @@ from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.errors import UserError
 from lit_pref.evaluation import BestOfN, Evaluation, HeldOutPairs, PairAccuracy, PassAtK
 from lit_pref.evaluation.grading import HarnessError
-from lit_pref.function_cli import Recipe, run_function
+from lit_pref.function_cli import Recipe, run_function, writable_folder
 from lit_pref.metrics import Interval, expected_calibration_error, mean_interval, pair_brier
 from lit_pref.model_cli import read_option
 from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
@@ -75,6 +75,7 @@ def evaluate_reward(
     if (folder / "results.json").exists():
         raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
     module = _opened(reward_model, checkpoint, append_eos)
+    folder = writable_folder("--output", folder)
     start = time.monotonic()
     measured = measure(module, several, calibration_bins)
     _report(measured, several, module, {"reward_model": reward_model, "checkpoint": checkpoint}, folder)

@@ -23,7 +23,7 @@ from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.data.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import Finite, held_out_problems
-from lit_pref.function_cli import Recipe, chosen_recipe, run_function
+from lit_pref.function_cli import Recipe, chosen_recipe, run_function, writable_folder
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.sandbox import level_in_force
@@ -109,6 +109,7 @@ def synthesize(
     if write_tests == "no":
         refuse_untested(clean.problems)
     opened = _opened(policy, generator)
+    output = writable_folder("--output", output)
     draw = SampleSettings(samples, sampling, seed)
     job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))

@@ -44,6 +44,7 @@ from lit_pref.callbacks import (
 )
 from lit_pref.cli_errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.errors import UserError
+from lit_pref.function_cli import writable_folder
 from lit_pref.model_cli import read_option
 from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.processors import usable_processors
@@ -170,6 +171,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        writable_folder("--runs_folder", Path(self.trainer.default_root_dir))
         try:
             super()._run_subcommand(subcommand)
         except (MisconfigurationException, ValueError, RuntimeError, AttributeError) as error:
@@ -229,8 +231,6 @@ _AT_LEAST = {
 # Callbacks of Lightning that would break on the way, and what to do.
 _CANNOT = {
     "BackboneFinetuning": "a policy has no backbone apart; take --model.adapter LoRA to train few weights",
-    "BatchSizeFinder": "a batch's size decides what is trained on; set data.batch_size or data.max_tokens_per_batch",
-    "LearningRateFinder": "rates are arguments of the optimizer; try a few by --model.optimizer.lr",
 }
 
 

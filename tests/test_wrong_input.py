@@ -222,6 +222,24 @@ def test_a_model_folder_without_a_tokenizer(refused: Refused) -> None:
     assert message.startswith("'model' holds no tokenizer: expected tokenizer.json") and "model.safetensors" in message
 
 
+@pytest.mark.parametrize("command", ["evaluate", "tokenizer", "fit"])
+def test_an_output_that_cannot_be_written(command: str, refused: Refused) -> None:
+    source = pairs_file(*GOOD)
+    arguments = {
+        "evaluate": ["--task=CodeTask", "--problems=2", "--policy=embedded:coder-weak", f"--output={source}/out"],
+        "tokenizer": [f"--output={source}"],
+        "fit": [*fit_pairs(source)[1:], f"--runs_folder={source}"],
+    }[command]
+    message = refused([command, *arguments])
+    assert f"{source}" in message and "is no folder that can be written: " in message
+
+
+def test_a_vocabulary_smaller_than_the_bytes(refused: Refused) -> None:
+    # 256 bytes, an end and a padding
+    message = refused(["tokenizer", "--output=out", "--vocab_size=3"])
+    assert message == "--vocab_size: must be >= 258, the bytes and the special tokens, got 3"
+
+
 # --- Lightning's features -----------------------------------------------------------------------------------------
 
 
@@ -238,8 +256,6 @@ def test_a_feature_of_the_trainer(feature: list[str]) -> None:
 @pytest.mark.parametrize(
     ("feature", "expected"),
     [
-        (["LearningRateFinder"], "LearningRateFinder cannot work here: rates are arguments of the optimizer"),
-        (["BatchSizeFinder"], "BatchSizeFinder cannot work here: a batch's size decides what is trained on"),
         (["BackboneFinetuning"], "BackboneFinetuning cannot work here: a policy has no backbone apart"),
         (["ModelCheckpoint", "--trainer.callbacks.save_top_k=3"], "ModelCheckpoint: ModelCheckpoint(save_top_k=3"),
         (["EarlyStopping", "--trainer.callbacks.monitor=eval/lss"], "metric `eval/lss` which is not available"),

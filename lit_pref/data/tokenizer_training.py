@@ -14,12 +14,14 @@ EOS, PAD = "<eos>", "<pad>"
 _PIECES = r"(?<=:)\n|\n *| {2,}|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"
 
 
+_SPECIAL = [EOS, PAD]
+SMALLEST = len(pre_tokenizers.ByteLevel.alphabet()) + len(_SPECIAL)  # the least vocab_size
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """At most `vocab_size` tokens: `<eos>`, `<pad>`, the 256 bytes, and the merges learned from the texts."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = [EOS, PAD]
-    if vocab_size < len(alphabet) + len(special):
-        raise ValueError(f"vocab_size must be >= {len(alphabet) + len(special)}, got {vocab_size}")
+    if vocab_size < SMALLEST:
+        raise ValueError(f"vocab_size must be >= {SMALLEST}, got {vocab_size}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -29,7 +31,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=_SPECIAL,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(

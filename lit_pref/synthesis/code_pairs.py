@@ -8,6 +8,7 @@ Not covered: the released code's tag of each snippet and its confidence (`query_
 `confidence` nothing); whether the better code is right: nothing is run.
 """
 
+import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ class PairFilters:
     max_length_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_length_ratio is not None and self.max_length_ratio < 1:
+        if self.max_length_ratio is not None and not 1 <= self.max_length_ratio < math.inf:
             raise ValueError(f"max_length_ratio must be >= 1, got {self.max_length_ratio}")
 
     def fault(self, sides: Sides, language: LanguageName) -> str:
