@@ -51,7 +51,8 @@ class PairKeys:
         prompt_key: the prompt's; null where the prompt is what both responses begin with.
         chosen_key: the better response's.
         rejected_key: the worse response's.
-        margin_key: that of a number by which chosen is better; null takes `margin` where a row has it.
+        margin_key: that of a number by which chosen is better, negative where ratings disagree with the choice; null
+            takes `margin` where a row has it, else the difference of its ratings.
     """
 
     prompt_key: str | None = "prompt"

@@ -95,7 +95,7 @@ class SkippedRows:
             column
             for column, value in values.items()
             if column not in values.read and column not in self.columns and not _LABELS.fullmatch(column)
-            if (content := _content(value)) and not any(content in _content(values.get(key)) for key in values.read)
+            if _content(value) and not any(_repeats(value, values.get(key)) for key in values.read)
         ]
         for column in (*left, *sorted(values.left)):
             self.columns.setdefault(column, location)
@@ -120,10 +120,19 @@ def _content(value: object) -> str:
         return reprlib.repr(value)
 
 
+def _repeats(value: object, used: object) -> bool:
+    """Whether a value says no more than another: it is the same, or one of its parts."""
+    whole, part = _content(used), _content(value)
+    return part in whole if isinstance(value, str | list | dict) else part == whole
+
+
 def tell_unused(columns: dict[str, str]) -> None:
-    """Name columns that were not used on stderr, each with the first row that has content there."""
-    for column, location in columns.items():
-        print(f'{location}: the column "{column}" is not used', file=sys.stderr, flush=True)
+    """Name the columns that were not used in one line on stderr, with the first row that has content there."""
+    if columns:
+        names = ", ".join(f'"{column}"' for column in columns)
+        what = f"column {names} is" if len(columns) == 1 else f"columns {names} are"
+        line = f"{next(iter(columns.values()))}: {what} not used"
+        print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
 
 
 def refuse(error: RowError, on_bad_row: OnBadRow, skipped: SkippedRows | None) -> None:

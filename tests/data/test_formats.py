@@ -46,6 +46,7 @@ def test_trl_standard():
     assert pair(prompt="q", chosen="good", rejected="bad", id=7) == PLAIN
     assert pair(prompt="q", chosen="good", rejected="bad", margin=2).margin == 2.0
     assert pair(prompt="q", chosen="good", rejected="bad", margin="0.5").margin == 0.5  # as CSV has it
+    assert pair(prompt="q", chosen="good", rejected="bad", margin=-1).margin == -1.0  # ratings may disagree
 
 
 def test_trl_conversational():

@@ -161,7 +161,7 @@ def test_bad_rows_stop_or_are_skipped_and_unused_columns_named(
     assert skipped["counts"] == {"missing key": 1, "chat template": 1}
     told = capsys.readouterr()
     assert "skipped rows: 1 missing key, 1 chat template" in told.out
-    assert f'{path}:9: the column "context" is not used' in told.err
+    assert f'{path}:9: column "context" is not used' in told.err
 
 
 def test_key_names_of_the_user(policy: str, tmp_path: Path):

@@ -225,7 +225,7 @@ def test_columns_that_are_not_used_are_named_by_every_run(
     path = written(tmp_path / "a.jsonl", [*ROWS, {**ROWS[0], "context": "c"}, {**ROWS[0], "context": "d"}])
     for _ in range(2):
         made(PairsDataModule(path), policy, tmp_path)
-        assert capsys.readouterr().err.count(f'{path}:41: the column "context" is not used') == 1
+        assert capsys.readouterr().err.count(f'{path}:41: column "context" is not used') == 1
 
 
 def test_validation_pairs_of_their_own_leave_training_whole(policy: str, tmp_path: Path):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,20 @@ COLUMNS = ["prompt", "chosen", "rejected", "system", "history", "margin", "messa
 COLUMNS += ["instruction", "chosen_ids", "rejected_ids", "completion", "text", "context", "\ud800", "a\nb", "", "id"]
 
 
+WORDS = ["User", "HUMAN", "gpt", "tool", "tool", "function", "system", "alien", "narrator", "", " user ", "assistant\n"]
+
+
+def value_turns(value: Any) -> list[dict[str, Any]]:
+    return [turn for turn in (value if isinstance(value, list) else [value]) if isinstance(turn, dict)]
+
+
 def mutated(row: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     """One to three changes: other values anywhere, columns that go, come, or are called otherwise."""
     row = json.loads(json.dumps(row))
     junk = json.loads(json.dumps(chance.sample(JUNK, 3)))  # copies, as rows are changed in place
     for _ in range(chance.randint(1, 3)):
         keys = list(row) or ["prompt"]
-        key, way = chance.choice(keys), chance.randrange(6)
+        key, way = chance.choice(keys), chance.randrange(7)
         if way == 0:
             row.pop(key, None)
         elif way == 1:
@@ -148,6 +156,9 @@ def mutated(row: dict[str, Any], chance: random.Random) -> dict[str, Any]:
                 inner[chance.choice([*inner, "name"])] = junk.pop()
             else:
                 row[key].insert(place, junk.pop())
+        elif way == 6 and (turns := [turn for value in row.values() for turn in value_turns(value)]):
+            turn = chance.choice(turns)
+            turn["from" if "from" in turn else "role"] = chance.choice(WORDS)
         elif way == 4 and len(keys) > 1:
             row[key] = json.loads(json.dumps(row.get(chance.choice(keys))))
         else:
@@ -205,6 +216,28 @@ def leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
+ROLES = {"user": "user human", "assistant": "assistant gpt", "system": "system", "tool": "tool function"}
+
+
+def check_roles(record: PreferencePair | Demonstration, row: dict[str, Any]) -> None:
+    """Each turn of the record has the role that the row gives to what it says, or none is given."""
+
+    def given(value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict) and ("role" in value or "from" in value):
+            yield str(value.get("from", value.get("role"))).strip().lower(), value.get("value", value.get("content"))
+        elif isinstance(value, list):
+            for inner in value:
+                yield from given(inner)
+        else:  # a text without a role may get any
+            yield from ((role, value) for role in ROLES)
+
+    stated = [pair for value in row.values() for pair in given(value)]
+    texts = [record.prompt, *((record.chosen, record.rejected) if isinstance(record, PreferencePair) else ())]
+    for turn in (turn for text in texts if not isinstance(text, str) for turn in text):
+        roles = {role for role, said in stated if isinstance(said, str) and said == turn["content"]}
+        assert not roles or roles & set(ROLES[turn["role"]].split()), f"{turn} has the role of none of {roles}"
+
+
 def contents(text: Any) -> list[str]:
     return [text] if isinstance(text, str) else [turn["content"] for turn in text]
 
@@ -226,7 +259,8 @@ def check_record(record: PreferencePair | Demonstration, row: dict[str, Any], un
             numbers.append((place, leaf))
     ids = [token for name in IDS for token in getattr(record, name, None) or ()]
     for place, leaf in numbers:
-        stated = place == "margin" and (leaf == "" or getattr(record, "margin", None) == float(leaf))
+        margin = getattr(record, "margin", None)
+        stated = margin == leaf or (place == "margin" and (leaf == "" or margin == float(leaf)))
         assert leaf in ids or stated, f"{place} is silently dropped: {leaf!r}"
     strings = "\n".join(leaf for _, leaf in said if isinstance(leaf, str))
     for text in (record.prompt, *sides):
@@ -311,6 +345,7 @@ def check_file(
         row = by_place[record.location]
         try:
             check_record(record, row, unused)
+            check_roles(record, row)
             outcome = check_tokens(record, tokenizer, limits)
         except BaseException:
             print(f"the row {str(row)[:2000]}\ngave {str(record)[:2000]}\nnot used: {unused}")
@@ -386,9 +421,9 @@ def test_damaged_files_are_refused_or_give_only_what_stands_there(kind: str, tmp
             raise
         for record in records:
             for text in (record.prompt, record.chosen, record.rejected):
-                plain = json.dumps(text)[1:-1] if kind.startswith("json") else text.replace('"', '""')
-                there = data.decode("utf-8", "replace")
-                assert plain in there or text in there, f"random.Random('damaged {kind} {number}')"
+                there = data.decode("utf-8", "replace").replace('""', '"')
+                there = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), there)
+                assert text in there, f"random.Random('damaged {kind} {number}'): {text!r}"
 
 
 @pytest.mark.parametrize(
