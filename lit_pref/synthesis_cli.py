@@ -101,6 +101,8 @@ def synthesize(
         seed: draws problems, samples and pairs.
     """
     _check(policy, generator, samples, problems, pairs_per_problem, min_kill_rate)
+    if sampling.temperature == 0:
+        raise UserError(f"--samples: {samples} greedy samples are all alike: give --sampling.temperature, as 0.8")
     task = task if task is not None else CodeTask()
     benchmarks = _texts_of(decontaminate_against)
     clean = decontaminate(_problems(task, split, problems, seed), benchmarks)

@@ -53,6 +53,11 @@ class _ExecutionDataModule(_TreeDataModule):
         super().__init__(batch_size, max_tokens_per_batch, seed, num_workers=0)
         if samples < 2:
             raise ValueError(f"samples must be >= 2 to hold a passing and a failing one, got {samples}")
+        if problems < 1 or held_out_problems < 1:
+            given = f"problems {problems}, held_out_problems {held_out_problems}"
+            raise ValueError(f"problems and held_out_problems must be >= 1, got {given}")
+        if sampling.temperature == 0:
+            raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
         self.task = task if task is not None else CodeTask()
         self.draw = SampleSettings(samples, sampling, self.seed)
         self.splits: dict[Stage, tuple[Split, int]] = {

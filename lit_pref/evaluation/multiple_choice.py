@@ -30,6 +30,8 @@ class MultipleChoiceAccuracy(Evaluation):
     def __init__(
         self, task: ChoiceTask, split: Split = "test", questions: int | None = None, seed: int = 0, prefix: str = ""
     ) -> None:
+        if questions is not None and questions < 1:
+            raise ValueError(f"questions must be >= 1, got {questions}")
         self.task, self.split, self.count, self.seed, self.prefix = task, split, questions, seed, prefix
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import BUILTINS, Statement
 
 _INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bsys\.argv\b")
-_CALLED = re.compile(r"([\w.]+)\s*\(")
+_CALLED = re.compile(r"(?<![\w.])([\w.]++)\s*+\(")  # possessive: a model may write one word of 20,000 letters
 _ENDS = frozenset(
     {"main", "testmod", "exit", "_exit", "quit", "show", "sleep", "write", "flush", "run", "start", "join"}
 )
@@ -26,45 +26,59 @@ def needed(pool: Sequence[Statement], names: frozenset[str], entry_point: str = 
 
     entry_point: a call of it is a demonstration, whatever it changes.
     """
-    effects = [_effects(pool, statement, entry_point) for statement in pool]
+    calls = _Calls(pool, entry_point)
     modules = {name for each in pool if each.kind in IMPORTS or "import " in each.text for name in each.binds}
     defined = {name for each in pool if each.kind in DEFINITIONS for name in each.binds} | modules | BUILTINS
+    giving: dict[str, list[int]] = {}  # by name, the statements that may give it its value
+    for place, each in enumerate(pool):
+        effects = calls.effects(each)
+        for name in each.changes | (effects if each.kind == "class_definition" else effects - defined):
+            giving.setdefault(name, []).append(place)
     reached = {i for i, each in enumerate(pool) if _sets_up(each, modules, entry_point)}
     wanted = names | {name for i in reached for name in pool[i].uses}
-    while True:
-        new = {
-            i
-            for i, each in enumerate(pool)
-            if i not in reached
-            and (
-                each.changes & wanted or effects[i] & (wanted if each.kind == "class_definition" else wanted - defined)
-            )
-        }
-        if not new:
-            return sorted(reached)
-        reached |= new
-        wanted |= {name for i in new for name in pool[i].uses}
+    left = list(wanted)
+    while left:
+        for place in giving.get(left.pop(), ()):
+            if place not in reached:
+                reached.add(place)
+                left += pool[place].uses - wanted
+                wanted |= pool[place].uses
+    return sorted(reached)
 
 
-def _effects(pool: Sequence[Statement], statement: Statement, entry_point: str) -> frozenset[str]:
-    """Names whose values may be others once the statement was executed, by what it calls."""
-    if statement.kind in IMPORTS or _INPUT.search(statement.text):
-        return frozenset()
-    found, called = set(statement.touches), statement.touches - {entry_point}
-    seen = set[int]()
-    while called:
-        reached = [i for i, each in enumerate(pool) if i not in seen and each.binds & called]
-        if any(_INPUT.search(pool[i].text) for i in reached):
+class _Calls:
+    """What may change when a name is called, directly or through what that calls in turn; but not the entry point."""
+
+    def __init__(self, pool: Sequence[Statement], entry_point: str) -> None:
+        self._entry_point = entry_point
+        self._run: dict[str, set[str]] = {}
+        self._asking: set[str] = set()  # names whose call waits for input
+        self._reached: dict[str, frozenset[str]] = {}
+        for statement in pool:
+            # Of a lambda or a partial function, all that it uses.
+            names = statement.alters if statement.kind in DEFINITIONS else statement.uses
+            asks = _INPUT.search(statement.text) is not None
+            for name in statement.binds:
+                self._run.setdefault(name, set()).update(names)
+                if asks:
+                    self._asking.add(name)
+
+    def effects(self, statement: Statement) -> frozenset[str]:
+        """Names whose values may be others once the statement was executed, by what it calls."""
+        if statement.kind in IMPORTS or _INPUT.search(statement.text):
             return frozenset()
-        seen.update(reached)
-        called = frozenset(name for i in reached for name in _runs(pool[i])) - found - {entry_point}
-        found |= called
-    return frozenset(found)
+        found = statement.touches.union(*(self._from(name) for name in statement.touches))
+        return frozenset() if found & self._asking - {self._entry_point} else found
 
-
-def _runs(statement: Statement) -> frozenset[str]:
-    """What may change when what a statement binds is called: of a lambda or a partial function, all that it uses."""
-    return statement.alters if statement.kind in DEFINITIONS else statement.uses
+    def _from(self, name: str) -> frozenset[str]:
+        if name not in self._reached:
+            found, left = set[str](), [name]
+            while left:
+                new = self._run.get(called, set()) - found if (called := left.pop()) != self._entry_point else set()
+                found |= new
+                left += new
+            self._reached[name] = frozenset(found)
+        return self._reached[name]
 
 
 def _sets_up(statement: Statement, modules: set[str], entry_point: str) -> bool:

@@ -8,9 +8,11 @@ other languages than Python.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, get_args
 
 from lit_pref.data.rows import Row, RowError, turns_at
+from lit_pref.data.shards import MANIFEST
 from lit_pref.data.sources import read_rows, source_files
 from lit_pref.errors import UserError
 from lit_pref.syntax.continuation import open_function
@@ -82,7 +84,9 @@ class CodeProblems(_CodeBenchmark):
         self.source = source
 
     def _rows(self, split: Split) -> Iterator[Row]:
-        from_files = source_files(self.source, split) is not None
+        folder = Path(self.source).expanduser()
+        has_splits = folder.is_dir() and not (folder / MANIFEST).is_file()
+        from_files = not has_splits and source_files(self.source, split) is not None
         for number, row in enumerate(read_rows(self.source, split), start=1):
             # Tables hold something in every column.
             values = {key: value for key, value in row.values.items() if value not in (None, "", [], {})}
@@ -91,7 +95,9 @@ class CodeProblems(_CodeBenchmark):
             stated = values.get("split", "train") if from_files else split
             if stated not in self.splits:
                 expected = ", ".join(self.splits)
-                raise RowError("no split", f'{row.location}: expected one of {expected} under "split", got {stated!r}')
+                raise RowError(
+                    "no split", f'{row.location}: expected one of {expected} under "split", got {str(stated)[:60]!r}'
+                )
             if stated == split:
                 yield Row(row.location, values)
 
@@ -112,7 +118,7 @@ class CodeProblems(_CodeBenchmark):
     def _program(self, problem: Problem, completion: str) -> Program | Verdict:
         if problem.check is None and not problem.cases:
             raise UserError(
-                f"{self.name}: problem {problem.id} has no tests to grade with: state them in its row "
+                f"{self.name}: problem {problem.id[:60]} has no tests to grade with: state them in its row "
                 f"({', '.join(_FORMS)}), or have them made: lit-pref synthesize --write_tests written"
             )
         made = super()._program(problem, completion)
@@ -147,13 +153,15 @@ def _entry_point(row: Row, source: str, stated: str, shown: str) -> str:
     opened, body = open_function(shown), statements(source)
     if stated:
         if stated not in _bound(body):
-            raise RowError("no function", f'{row.location}: the reference does not define "entry_point", {stated!r}')
+            raise RowError(
+                "no function", f'{row.location}: the reference does not define "entry_point", {stated[:60]!r}'
+            )
         return stated
     if opened:
         return opened.name
     functions = sorted(_bound([each for each in body if each.kind == "function_definition"]))
     if len(functions) != 1:
-        found = ", ".join(functions) or "none"
+        found = ", ".join(functions)[:200] or "none"
         message = f'expected a reference that defines one function, or the name of one under "entry_point"; got {found}'
         raise RowError("no entry point", f"{row.location}: {message}")
     return functions[0]
@@ -174,8 +182,11 @@ def _cases(row: Row, form: str) -> tuple[IOCase, ...]:
     if isinstance(value, str):  # APPS and TACO put JSON into a text
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RowError("broken JSON", f'{row.location}: "{form}" is a text, and no JSON: {error}') from error
+    if isinstance(value, dict) and value.get("fn_name"):
+        expected = "programs that read and print; state calls of a function as asserts under test_list"
+        raise RowError("calls by name", f'{row.location}: "{form}" calls a function by fn_name: expected {expected}')
     inputs, outputs = (value.get(key) if isinstance(value, dict) else None for key in ("inputs", "outputs"))
     sides = [side for side in (inputs, outputs) if isinstance(side, list) and all(isinstance(x, str) for x in side)]
     if len(sides) != 2 or len(sides[0]) != len(sides[1]):
@@ -195,7 +206,9 @@ def _check(row: Row, form: str, source: str, entry_point: str, shown: str) -> Ch
         raise RowError("no Python", f'{row.location}: "{form}" is no Python')
     body = statements(code)
     if entry_point in _bound(body) or not _runs(body, entry_point):
-        expected = f"statements that are run and call the program's {entry_point!r}, or a function check(candidate)"
+        expected = (
+            f"statements that are run and call the program's {entry_point[:60]!r}, or a function check(candidate)"
+        )
         raise RowError("no test", f'{row.location}: expected under "{form}" {expected}')
     used = frozenset(name for each in body for name in each.uses) - _bound(body)
     before = _before(shown, entry_point)

@@ -43,7 +43,7 @@ def items(data: _Named, split: Split, rows: Callable[[], Iterable[Row]], make: C
     for row in rows():
         item = make(row)
         if found.setdefault(item.id, item) != item:
-            raise RowError("duplicate", f"{row.location}: the id {item.id!r} stands in an earlier, other row too")
+            raise RowError("duplicate", f"{row.location}: the id {item.id[:60]!r} stands in an earlier, other row too")
     return list(found.values())
 
 
@@ -169,4 +169,6 @@ def choice_at(row: Row, key: str, options: Sequence[str]) -> int:
     is_number = not isinstance(value, bool) and isinstance(value, int | str) and str(value).isdecimal()
     if is_number and int(str(value)) < len(options):
         return int(str(value))
-    raise RowError("no option", f'{row.location}: expected one of 0..{len(options) - 1} under "{key}", got {value!r}')
+    raise RowError(
+        "no option", f'{row.location}: expected one of 0..{len(options) - 1} under "{key}", got {str(value)[:60]!r}'
+    )

@@ -73,7 +73,12 @@ def hub_inputs(row: Row) -> Inputs:
 
 def released_inputs(row: Row, convert: Callable[[list[list[Any]]], list[list[Any]]] = list) -> Inputs:
     """What stands in a row of a release; `convert` gives its arguments their types back. Raises RowError without."""
-    arguments = convert(lists_in(row, "base_input") + lists_in(row, "plus_input"))
+    try:
+        arguments = convert(lists_in(row, "base_input") + lists_in(row, "plus_input"))
+    except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise RowError(
+            "no inputs", f'{row.location}: "base_input" or "plus_input" is not what this problem takes: {error}'
+        ) from error
     return _some(row, Inputs([repr(each) for each in arguments], number_in(row, "atol")))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import ClassVar, Literal, get_args
 
-from lit_pref.data.rows import Row, RowError
+from lit_pref.data.rows import Row, RowError, string_at
 from lit_pref.errors import UserError
 from lit_pref.sandbox import default_sandbox
 from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
@@ -40,7 +40,9 @@ class _CodeBenchmark(Task):
     """Problems from a file or the hub, the same ones for every seed; a smaller number is drawn from all."""
 
     splits: ClassVar[tuple[Split, ...]] = ("test",)
-    seconds: ClassVar[int] = 2  # that a program and its tests have, unless the user gives a sandbox
+    # What a program and its tests have each, unless the user gives a sandbox.
+    seconds: ClassVar[int] = 2
+    memory_mb: ClassVar[int] = 256
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class _CodeBenchmark(Task):
             raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
         graded = [self._program(*pair) for pair in zip(problems, completions, strict=True)]
         programs = [each for each in graded if isinstance(each, Program)]
-        ran = iter((self._sandbox or _sandbox_of(self.seconds)).run(programs)) if programs else iter(())
+        ran = iter((self._sandbox or _sandbox_of(self.seconds, self.memory_mb)).run(programs)) if programs else iter(())
         return [next(ran) if isinstance(each, Program) else each for each in graded]
 
     def _program(self, problem: Problem, completion: str) -> Program | Verdict:
@@ -120,7 +122,7 @@ class _CodeBenchmark(Task):
         for row in self._rows(split):
             problem = self._problem(row)
             if problem.id in found:
-                raise RowError("duplicate", f"{row.location}: task_id {problem.id!r} stands in an earlier row too")
+                raise RowError("duplicate", f"{row.location}: task_id {problem.id[:60]!r} stands in an earlier row too")
             found[problem.id] = problem
         if not found:
             raise UserError(f"the rows of {self.name} hold no problem of split {split!r}")
@@ -134,10 +136,12 @@ def _asked_of(check: Check) -> frozenset[str]:
 
 
 @cache
-def _sandbox_of(seconds: int) -> Sandbox:
+def _sandbox_of(seconds: int, memory_mb: int) -> Sandbox:
     """The shared sandbox, or one of its kind with more time than it gives."""
     shared = default_sandbox()
-    return shared if seconds <= 2 else type(shared)(timeout=seconds, cpu_seconds=seconds)  # type: ignore[call-arg]
+    if seconds <= 2:
+        return shared
+    return type(shared)(timeout=seconds, cpu_seconds=seconds, memory_mb=memory_mb)  # type: ignore[call-arg]
 
 
 def user_turn(request: str, source: str = "") -> Text:
@@ -164,11 +168,15 @@ def fenced(source: str) -> str:
 
 def text_in(row: Row, *keys: str) -> str:
     """The text under the first of the keys that the row has; Raises RowError where there is none."""
-    key = _key(row, keys)
-    value = row.values[key]
-    if not isinstance(value, str):
-        raise RowError("not a string", f"{row.location}: expected text under {_found(key, value)}")
-    return value
+    return string_at(row, _key(row, keys))
+
+
+def told_in(row: Row, *keys: str) -> str:
+    """The same, without space around it; Raises RowError where nothing is left."""
+    told = text_in(row, *keys).strip()
+    if not told:
+        raise RowError("empty text", f'{row.location}: "{_key(row, keys)}" is empty: expected what is asked for')
+    return told
 
 
 def texts_in(row: Row, key: str) -> list[str]:
@@ -176,7 +184,7 @@ def texts_in(row: Row, key: str) -> list[str]:
     value = row.values[_key(row, (key,))]
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise RowError("not a list of strings", f"{row.location}: expected a list of texts under {_found(key, value)}")
-    return value
+    return [string_at(Row(row.location, {key: each}), key) for each in value]
 
 
 def lists_in(row: Row, key: str) -> list[list[object]]:

@@ -14,7 +14,7 @@ from lit_pref.data.sources import read_rows
 from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.answers import final_number, to_number
 from lit_pref.tasks.data_sets import asked, content_id
-from lit_pref.tasks.graded_code import Style, text_in
+from lit_pref.tasks.graded_code import Style, text_in, told_in
 from lit_pref.tasks.solved_problems import _SolvedProblems, continued
 from lit_pref.types import Outcome, Problem, Split, Verdict
 
@@ -54,7 +54,7 @@ class GSM8K(_SolvedProblems):
         return read_rows(self.source, split)
 
     def _problem(self, row: Row) -> Problem:
-        question, solution = text_in(row, "question"), text_in(row, "answer").strip()
+        question, solution = told_in(row, "question"), text_in(row, "answer").strip()
         _, mark, written = solution.rpartition("####")
         answer = to_number(written)
         if not mark or answer is None:

@@ -13,7 +13,7 @@ from lit_pref.data.sources import read_rows
 from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.answers import final_latex
 from lit_pref.tasks.data_sets import asked, content_id
-from lit_pref.tasks.graded_code import Style, identifier_in, text_in
+from lit_pref.tasks.graded_code import Style, identifier_in, text_in, told_in
 from lit_pref.tasks.latex_equality import Comparison, compare_latex
 from lit_pref.tasks.solved_problems import _SolvedProblems, continued
 from lit_pref.types import Outcome, Problem, Split, Verdict
@@ -53,7 +53,7 @@ class MATH(_SolvedProblems):
         return read_rows(self.source, split)
 
     def _problem(self, row: Row) -> Problem:
-        told, solution = text_in(row, "problem"), text_in(row, "solution")
+        told, solution = told_in(row, "problem"), text_in(row, "solution")
         answer = text_in(row, "answer").strip() if row.values.get("answer") else final_latex(solution)
         if not answer:
             raise RowError("no answer", f'{row.location}: expected a \\boxed answer in "solution", or an "answer"')

@@ -22,6 +22,7 @@ from lit_pref.tasks.graded_code import (
     identifier_in,
     text_in,
     texts_in,
+    told_in,
     user_turn,
 )
 from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split, Text
@@ -78,7 +79,7 @@ class MBPP(_CodeBenchmark):
         imports = texts_in(row, "test_imports") if row.values.get("test_imports") else []
         # The set-up may use the program's own classes, so it is no context.
         check = Check("\n".join([setup, *tests]), "\n".join(imports), names)
-        prompt = _prompt(self.style, f"{text_in(row, 'text', 'prompt').strip()}\n{tests[0]}")
+        prompt = _prompt(self.style, f"{told_in(row, 'text', 'prompt')}\n{tests[0]}")
         reference = code if self.style == "completion" else fenced(code)
         return Problem(identifier_in(row, "task_id"), prompt, reference, check=check, entry_point=names[0])
 
@@ -95,11 +96,13 @@ class MBPPPlus(_CodeBenchmark):
         extract: as of MBPP.
         thoughts: as of MBPP.
         failing_references: as of MBPP.
-        sandbox: as of MBPP.
+        sandbox: as of MBPP, but with 30 seconds and 1 GB a program.
     """
 
     name = "mbpp_plus"
-    seconds = 10  # what EvalPlus' authors found to be enough for all inputs of a problem (bigcode harness, issue 186)
+    # EvalPlus' authors found 10 seconds to be enough for all inputs of a problem (bigcode harness, issue 186); here the
+    # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
+    seconds, memory_mb = 30, 1024
 
     def __init__(
         self,
@@ -126,7 +129,7 @@ class MBPPPlus(_CodeBenchmark):
             code, tests = text_in(row, "code"), texts_in(row, "test_list")
             name = _tested_names(row, tests, code)[0]
             inputs, atol = hub_inputs(row)
-            told = f"{text_in(row, 'prompt').strip()}\n{tests[0]}"
+            told = f"{told_in(row, 'prompt')}\n{tests[0]}"
         check = differential_check(code, name, inputs, atol)
         reference = code if self.style == "completion" else fenced(code)
         return Problem(f"Mbpp/{number}", _prompt(self.style, told), reference, check=check, entry_point=name)
@@ -140,7 +143,7 @@ def _number(row: Row) -> int:
     written = identifier_in(row, "task_id")
     digits = written.rpartition("/")[2]
     if not digits.isdecimal():
-        raise RowError("no number", f'{row.location}: expected a number under "task_id", got {written!r}')
+        raise RowError("no number", f'{row.location}: expected a number under "task_id", got {written[:60]!r}')
     return int(digits)
 
 

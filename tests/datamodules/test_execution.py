@@ -357,7 +357,14 @@ def test_one_sample_cannot_make_a_pair():
         ExecutionPairsDataModule(Parity(), samples=1)
 
 
-def test_greedy_samples_are_refused_by_their_count(policy: str, tmp_path: Path):
-    # All samples of a problem are one text, which passes or fails: no problem has both.
-    with pytest.raises(UserError, match=r"no pairs: 6 problems, .* 42 duplicate samples"):
-        made(pairs_of(sampling=Sampling(temperature=0.0)), policy, tmp_path)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"problems": 0}, "problems and held_out_problems must be >= 1, got problems 0, held_out_problems 500"),
+        ({"sampling": Sampling(temperature=0.0)}, "8 greedy samples are all alike"),
+    ],
+    ids=["problems", "greedy"],
+)
+def test_settings_that_can_give_no_pair(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ExecutionPairsDataModule(Parity(), **settings)

@@ -201,7 +201,12 @@ def test_a_folder_has_splits_of_its_own(tmp_path):
         ),
         ({"test": "assert double(1) == 2"}, "expected tests under one key, got test_list and test"),
         ({"test_list": None, "tests": {"inputs": ["1"], "outputs": []}}, "as many texts in either, got {'inputs': "),
-        ({"test_list": None, "tests": {"inputs": [[1]], "outputs": [2], "fn_name": "f"}}, "as many texts in either"),
+        (
+            {"test_list": None, "tests": {"inputs": [[1]], "outputs": [2], "fn_name": "f"}},
+            "calls a function by fn_name: expected",
+        ),
+        ({"test_list": None, "tests": {"inputs": [[1]], "outputs": [2]}}, "as many texts in either"),
+        ({"test_list": None, "tests": "[" * 3000}, '"tests" is a text, and no JSON'),
         ({"test_list": None, "tests": [{"input": "1", "output": "2"}]}, '"outputs": [...]} under "tests"'),
         ({"test_list": None, "input_output": "{inputs"}, '"input_output" is a text, and no JSON'),
         ({"split": "dev"}, "expected one of train, validation, test under \"split\", got 'dev'"),

@@ -113,6 +113,8 @@ def test_rows_that_are_none_are_named(tmp_path: Path) -> None:
         ({"question": "q", "answer": "#### many"}, r'rows.jsonl:2: expected "answer" to end with #### and a number'),
         ({"problem": "q", "answer": "#### 1"}, r'rows.jsonl:2: expected the key "question", there stand: problem'),
         ({"question": 3, "answer": "#### 1"}, r'rows.jsonl:2: expected text under "question", got int'),
+        ({"question": " ", "answer": "#### 1"}, r'rows.jsonl:2: "question" is empty: expected what is asked for'),
+        ({"question": "\ud83d", "answer": "#### 1"}, r'rows.jsonl:2: "question" holds half a character'),
     ):
         with pytest.raises(RowError, match=message):
             GSM8K(written(tmp_path / "rows.jsonl", [ROWS[0], row])).size("test")

@@ -187,6 +187,15 @@ def test_plus_compares_with_the_reference(tmp_path, row):
     assert outcomes == [Outcome.PASSED, Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]
 
 
+def test_plus_inputs_may_be_none_and_must_be_what_the_problem_takes(tmp_path):
+    path = tmp_path / "plus.jsonl"
+    task = MBPPPlus(written(path, [RELEASED | {"plus_input": {}}]))
+    (problem,) = task.problems("test", 1, 0)
+    assert task.grade([problem], [problem.reference])[0].passed
+    with pytest.raises(RowError, match=r'plus.jsonl:1: "base_input" or "plus_input" is not what this problem takes'):
+        MBPPPlus(written(path, [RELEASED | {"plus_input": [[1, 2]]}])).size("test")
+
+
 def test_plus_has_no_other_split(tmp_path):
     with pytest.raises(ValueError, match="mbpp_plus has no split 'train': expected one of test"):
         MBPPPlus(written(tmp_path / "plus.jsonl", [RELEASED])).size("train")
