@@ -15,15 +15,14 @@ from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows, Rows, 
 from lit_pref.models import rope_regime
 from lit_pref.models.exactness import (
     NOT_CAUSAL,
-    Probe,
     distance,
     identity,
-    probe,
     reason,
     rounding,
     sees_later_tokens,
     undisturbed,
 )
+from lit_pref.models.trial import Probe, probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

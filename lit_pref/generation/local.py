@@ -5,8 +5,10 @@ way that is exact for it (`decoding`); recurrent and hybrid ones without a cache
 Not covered: speculative decoding, beam search, stop strings, sharded models (a server does those better).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,13 +29,16 @@ Progress = Callable[[int, int], None]
 """Called with (completions done, completions in all)."""
 
 
+_QUIET = 5.0  # seconds without a word of how far a batch is
+
+
 @dataclass
 class LocalGenerator(Generator):
     """Samples from `model`.
 
     encode: a prompt's tokens; the same function that training tokenizes prompts with.
     batch_size: sequences decoded side by side.
-    on_progress: told after each batch how far it is.
+    on_progress: told after each batch how far it is, and every few seconds within a long one, by its steps.
     """
 
     model: "PreTrainedModel"
@@ -65,14 +70,21 @@ class LocalGenerator(Generator):
                 # Seeded by batch, so that no batch's draws depend on how long the earlier ones ran; the numbers come
                 # from the CPU, where they are the same for every device.
                 draws = torch.Generator().manual_seed(seed * 1_000_003 + number)
-                sequences = self._decode(batch, way.rows(self.model, batch), distinct, sampling, draws)
+                rows, size = way.rows(self.model, batch), len(batch.rows) * samples
+                tell = partial(self._tell, done, size, len(prompts) * samples)
+                sequences = self._decode(batch, rows, distinct, sampling, draws, tell)
                 for place, row in enumerate(batch.rows):
                     completions = sequences[place * distinct : (place + 1) * distinct]
                     results[row] = completions * (samples // distinct)
-                done += len(batch.rows) * samples
+                done += size
                 if self.on_progress is not None:
                     self.on_progress(done, len(prompts) * samples)
         return results
+
+    def _tell(self, done: int, size: int, total: int, share: float) -> None:
+        """share: of a batch of `size` completions, behind the `done` ones of earlier batches."""
+        if self.on_progress is not None:
+            self.on_progress(done + int(share * size), total)
 
     def _batches(self, encoded: list[tuple[int, ...]], groups: list[list[int]], size: int) -> "Iterator[Prompts]":
         """Prompts of like length together, so that little is padded."""
@@ -90,7 +102,13 @@ class LocalGenerator(Generator):
         return Prompts(rows, torch.tensor(ids, device=device), attended)
 
     def _decode(
-        self, batch: Prompts, rows: Rows, samples: int, sampling: Sampling, draws: torch.Generator
+        self,
+        batch: Prompts,
+        rows: Rows,
+        samples: int,
+        sampling: Sampling,
+        draws: torch.Generator,
+        tell: Callable[[float], None],
     ) -> list[Completion]:
         """The completions of each prompt of the batch, `samples` of each side by side.
 
@@ -107,7 +125,11 @@ class LocalGenerator(Generator):
         logits_RV = rows.start()
         sample_A = torch.arange(prompts * samples, device=device)
         row_A = sample_A // samples
+        told = time.monotonic()
         for step in range(sampling.max_new_tokens):
+            if time.monotonic() - told > _QUIET:
+                told = time.monotonic()
+                tell(step / sampling.max_new_tokens)
             _check_logits(logits_RV, batch.rows, sample_A, row_A, samples)
             token_A = _draw(logits_RV, row_A, sampling, draws)
             tokens_ST[sample_A, step] = token_A

@@ -5,7 +5,7 @@ processes, whose forward passes would wait for each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,7 +16,10 @@ from torch.utils.data import DataLoader
 
 from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.modules.language_model import _LanguageModule
+from lit_pref.progress import progress_bar
 from lit_pref.types import PairBatch, PairLogps
+
+_LONG = 2_000  # pairs from which on progress is shown: some seconds of an embedded model
 
 
 class StageReference(NamedTuple):
@@ -55,8 +58,11 @@ def score_together(module: _LanguageModule, loader: DataLoader[PairBatch]) -> Te
 
     Raises RuntimeError for a loader that does not give every row once.
     """
-    trainer = module.trainer
-    own = module.score_all(_Share(loader, trainer.global_rank, trainer.world_size))  # type: ignore[arg-type]
+    trainer, rows = module.trainer, len(loader.dataset)  # type: ignore[arg-type]
+    told = rows >= _LONG and trainer.is_global_zero
+    progress = progress_bar("Scoring the reference", rows) if told else nullcontext(lambda done: None)
+    with progress as advance:
+        own = module.score_all(_Share(loader, trainer.global_rank, trainer.world_size, advance))  # type: ignore[arg-type]
     scored_P = (own.chosen_length > 0).float()  # every completion has a token, and rows of others stay 0
     # A sum with zeros: to the bit what one process would have.
     all_P3 = trainer.strategy.reduce(torch.stack([own.chosen, own.rejected, scored_P], 1), reduce_op="sum").cpu()
@@ -67,11 +73,12 @@ def score_together(module: _LanguageModule, loader: DataLoader[PairBatch]) -> Te
 
 @dataclass(frozen=True)
 class _Share:
-    """Every `world_size`-th batch of an ordered loader."""
+    """Every `world_size`-th batch of an ordered loader; `advance` is told how many rows all have done by then."""
 
     loader: DataLoader[PairBatch]
     rank: int
     world_size: int
+    advance: Callable[[int], None]
 
     @property
     def dataset(self) -> Any:
@@ -79,7 +86,11 @@ class _Share:
 
     def __iter__(self) -> Iterator[PairBatch]:
         # The batches of others are put together too, in vain: a hundredth of what scoring them would take.
-        return islice(iter(self.loader), self.rank, None, self.world_size)
+        done = 0
+        for batch in islice(iter(self.loader), self.rank, None, self.world_size):
+            yield batch
+            done += len(batch.index_P) * self.world_size
+            self.advance(min(done, len(self.dataset)))
 
 
 def check_start(policy: PairLogps, reference: PairLogps, tolerance: float, cache: ArrayCache) -> None:

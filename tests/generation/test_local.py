@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.errors import UserError
-from lit_pref.generation import LocalGenerator
+from lit_pref.generation import LocalGenerator, local
 from lit_pref.generation.local import _draw
 from lit_pref.types import Sampling
 
@@ -192,6 +192,14 @@ def test_progress_is_told(model, tokenizer):
     )
     generator.generate(PROMPTS, 2, Sampling(max_new_tokens=2), seed=0)
     assert seen == [(4, 8), (8, 8)]
+
+
+def test_progress_within_a_long_batch_is_told_by_its_steps(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(local, "_QUIET", -1.0)  # at every step
+    seen = []
+    generator = LocalGenerator(model, tokenizer, encode, on_progress=lambda n, total: seen.append((n, total)))
+    generator.generate(["w1"] * 4, 2, Sampling(max_new_tokens=4), seed=0)
+    assert seen[:2] == [(0, 8), (2, 8)] and seen[-1] == (8, 8)  # a quarter of the steps is that of 8 completions
 
 
 def test_bad_settings_are_refused(model, tokenizer):
