@@ -46,7 +46,7 @@ class ProgramError(Exception):
     """An error of the program that may not be raised as what it is."""
 
 
-class _Connection(peer.Peer):
+class Connection(peer.Peer):
     """The checker's end.
 
     licence: what the reference needed; None where this program is the reference.
@@ -138,7 +138,7 @@ def run_check(content: list[str], proof: bytes) -> None:
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the program's
         _write("H", f"{type(error).__name__}: {error}")
         return
-    program = _Connection(json.loads(licence))
+    program = Connection(json.loads(licence))
     try:
         _run(program, compiled, module.__dict__, wanted, entry_points, "stdout" in code)
     except BaseException as error:  # noqa: BLE001 - SystemExit of a test is no passing either
@@ -154,7 +154,7 @@ def run_check(content: list[str], proof: bytes) -> None:
 
 
 def _run(
-    program: _Connection,
+    program: Connection,
     compiled: types.CodeType,
     module: dict[str, Any],
     wanted: list[str],
@@ -170,7 +170,7 @@ def _run(
     exec(compiled, module)
 
 
-def _write_failure(error: BaseException, code: str, program: _Connection) -> None:
+def _write_failure(error: BaseException, code: str, program: Connection) -> None:
     """Nothing of the program's is asked any more; whatever its values do to being shown, a line is written."""
     index, failed = _test_of(error, code)
     text = program.text_of(error)

@@ -110,6 +110,8 @@ class Exchange:
         return self._described(kind, number, depth)
 
     def _described(self, kind: type, number: int, depth: int) -> dict[str, Any]:
+        if kind.__module__ == "builtins" and kind.__name__ in mirrors.STANDING:
+            return {"standing": [number, kind.__name__]}
         bases = [self.encode(base, depth + 1) for base in kind.__bases__ if base is not object]
         return {"class": [number, kind.__name__, bases, _methods(kind)]}
 
@@ -182,6 +184,9 @@ class Exchange:
             return self._made(module, name, arguments, depth)
         if kind == "named":
             return self._of_name(content)
+        if kind == "standing":
+            self._take(content[0], mirrors.STANDING[content[1]])
+            return mirrors.STANDING[content[1]]
         others: dict[str, Any] = {"object": self._mirror, "class": self._class, "error": self._error}
         return others[kind](*content, depth=depth)
 
@@ -295,10 +300,8 @@ def _methods(kind: type) -> list[str]:
     With a `!` before those that are switched off by None.
     """
     own = vars(kind)
-    names = [name for name in mirrors.METHODS if name in own]
+    names = [name for name in own if name in mirrors.METHODS]
     held = next((each for each in kind.__mro__[1:] if each in plain.HOLDERS or plain.is_error(each)), None)
     if held is not None:
         names += [name for name in own if not name.startswith("__") and hasattr(held, name)]
-    if kind.__module__ == "builtins" and kind.__name__ in mirrors.STAND_FOR:
-        names.append(f"={kind.__name__}")
     return [name if own.get(name, 0) is not None else f"!{name}" for name in names]

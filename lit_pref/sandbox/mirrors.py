@@ -22,16 +22,8 @@ _OTHERS = "call len iter next bool str repr format bytes hash int float complex 
 _OTHERS += " floor ceil reversed length_hint getitem setitem delitem missing enter exit fspath await aiter anext aenter"
 _OTHERS += " aexit dir"
 
-# What they say they are, for `isinstance` alone, which asks the type first: it gains them no method.
-STAND_FOR: dict[str, type] = {
-    "function": types.FunctionType,
-    "method": types.MethodType,
-    "builtin_function_or_method": types.BuiltinFunctionType,
-    "generator": types.GeneratorType,
-    "coroutine": types.CoroutineType,
-    "async_generator": types.AsyncGeneratorType,
-    "module": types.ModuleType,
-}
+_STANDING: list[Any] = [types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType]
+_STANDING += [types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType]
 
 
 class Asker:
@@ -164,20 +156,11 @@ class _Await:
         _awaited(self._coroutine)
 
 
-def _standing_for(kind: type) -> property:
-    return property(lambda _: kind)
-
-
-def mirrored(name: Any, bases: list[Any], methods: Any) -> type:
-    """A class with these bases and methods. Raises TypeError or ValueError for what makes none."""
-    namespace: dict[str, Any] = {"__module__": "__main__", "__doc__": _ROOT["__doc__"]}
+def mirrored(name: Any, bases: list[Any], methods: Any, own: dict[str, Any] | None = None) -> type:
+    """A class with these bases and methods, and some of ours. Raises TypeError or ValueError for what makes none."""
+    namespace: dict[str, Any] = {"__module__": "__main__", "__doc__": _ROOT["__doc__"]} | (own or {})
     for method in methods:
-        if method.startswith("="):
-            stands = STAND_FOR[method[1:]]
-            namespace["__class__"] = _standing_for(stands)
-            if stands is types.CoroutineType:
-                namespace |= {"send": _awaited, "__await__": lambda self: _Await(self), "close": lambda _: None}
-        elif method.startswith("!"):
+        if method.startswith("!"):
             if method[1:] in METHODS:
                 namespace[method[1:]] = None
         elif method in METHODS:
@@ -190,3 +173,14 @@ def mirrored(name: Any, bases: list[Any], methods: Any) -> type:
     if not any(issubclass(base, Theirs) for base in kinds):
         kinds += (Theirs,)
     return type.__new__(Mirror, name, kinds, namespace)
+
+
+def _standing(kind: type) -> type:
+    """The class of mirrors of functions, say, which tell `isinstance` that they are; it gains them no method."""
+    own: dict[str, Any] = {"__class__": property(lambda _: kind)}
+    if kind is types.CoroutineType:  # run over there, to its end
+        own |= {"send": _awaited, "__await__": lambda self: _Await(self), "close": lambda _: None}
+    return mirrored(kind.__name__, [], [name for name in vars(kind) if name in METHODS], own)
+
+
+STANDING = {kind.__name__: _standing(kind) for kind in _STANDING}  # made once, before any fork

@@ -102,7 +102,9 @@ _SAFE_NAMES += (
 )
 SAFE = {f"builtins:{name}" for name in (*_SAFE_NAMES.split(), "bool", "int", "float", "complex", "str", "bytes")}
 SAFE |= {f"builtins:{name}" for name in ("bytearray", "list", "tuple", "dict", "set", "frozenset")}
-SAFE |= {"types:NoneType"} | {f"collections:{kind.__name__}" for kind in (deque, OrderedDict, Counter, defaultdict)}
+SAFE |= {"types:NoneType", "dataclasses:_FIELD"} | {
+    f"collections:{kind.__name__}" for kind in (deque, OrderedDict, Counter, defaultdict)
+}
 # What a checker names to a program: what is loaded there, and may be imported without a file.
 LOADED = {
     "builtins",
@@ -125,6 +127,8 @@ def name_of(value: Any) -> str:
         return f"builtins:{value!r}"
     if value is type(None):
         return "types:NoneType"
+    if type(value).__name__ == "_FIELD_BASE":  # by which `dataclasses` knows fields
+        return f"dataclasses:{value.name}"
     owner = getattr(value, "__objclass__", value)
     module, name = getattr(owner, "__module__", None), getattr(value, "__qualname__", None)
     if type(module) is not str or type(name) is not str or module.partition(".")[0] not in sys.stdlib_module_names:

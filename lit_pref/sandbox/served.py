@@ -44,7 +44,7 @@ class _Printed:
         return False
 
 
-class _Served(peer.Peer):
+class Served(peer.Peer):
     """The program's end."""
 
     def __init__(self, module: types.ModuleType) -> None:
@@ -111,7 +111,7 @@ def serve(source: str) -> None:
     """Run the source and answer until the checker is gone; returns when that is over."""
     plain.allow_long_integers()
     module = types.ModuleType("__main__")
-    served = _Served(module)
+    served = Served(module)
     code = program.compiled(source)
     if isinstance(code, bytes):
         raise served.end(code[:1].decode(), code[2:-1].decode("ascii"))

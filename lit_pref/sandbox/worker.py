@@ -13,12 +13,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import imports, isolate, wire
+    from lit_pref.sandbox import imports, isolate, rehearsal, wire
     from lit_pref.sandbox.runner import Ended, Runner
     from lit_pref.sandbox.unforked import write_all
 else:  # files beside this one: nothing inside the sandbox imports the package
     import imports
     import isolate
+    import rehearsal
     import wire
     from runner import Ended, Runner
     from unforked import write_all
@@ -91,6 +92,7 @@ def main() -> None:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         _say(sink, wire.REFUSED, text)
         return
+    rehearsal.rehearse()
     gc.collect()
     gc.freeze()
     _say(sink, wire.READY)

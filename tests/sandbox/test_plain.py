@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FILES = ("checker", "served", "program", "imports", "isolate", "seccomp", "wire", "literal", "plain", "exchange")
-FILES += ("mirrors", "peer", "lent", "runner")
+FILES += ("mirrors", "peer", "lent", "rehearsal", "runner")
 FOLDER = str(Path(__file__).parents[2] / "lit_pref" / "sandbox")
 
 NESTED = {"a": [1, 2.5, None, True], (1, "x"): {1, 2}, "bytes": [b"\x00\xff", bytearray(b"y")]}
