@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -31,6 +31,7 @@ _GIVEN = (
 )
 _NESTED = re.compile(r"NestedArg\(key='([\w.+]+)', val=(.*)\)")
 _CLASS_PATH = re.compile(r"class_path['\"]?[=:] ?['\"]([^'\"]+)")
+_TYPE = re.compile(r"<class\s+'(?:[\w.]+\.)?(\w+)'>")
 _OF_UNION = ("Does not validate against any", "Problem with given class_path")
 _BRANCHES = re.compile(
     r"^ *- (?!Expected a|Does not validate|Problem with|Not a valid|a class path|a dict)(.*)", re.MULTILINE
@@ -71,6 +72,10 @@ class PlainParser(ArgumentParser):
         parsed: Namespace = super().parse_args(args, *more, **settings)
         return parsed
 
+    def format_help(self, *more: Any, **settings: Any) -> str:
+        shown: str = super().format_help(*more, **settings)
+        return _TYPE.sub(r"\1", shown)
+
     def parse_path(self, cfg_path: Any, *more: Any, **settings: Any) -> Namespace:
         try:
             parsed: Namespace = super().parse_path(cfg_path, *more, **settings)
@@ -108,8 +113,19 @@ def of_constructor(error: Exception) -> UserError:
         owners = [f.frame.f_locals["self"] for f in frames if f.function in ("__init__", "__post_init__")]
         made = f"{type(owners[-1]).__name__}: " if owners else ""
         if isinstance(cause, TypeError | AttributeError | ArithmeticError | LookupError):  # in Python's words
-            made += "cannot be made of these arguments: "
+            null = _wrong_null(owners[-1], frames) if owners else ""
+            said = null or f"cannot be made of these arguments: {said}"
     return UserError(made + re.sub(r"\s+", " ", said).strip())
+
+
+def _wrong_null(made: object, frames: Sequence[inspect.FrameInfo]) -> str:
+    """Which argument of a class is null and may not be: jsonargparse lets null be any argument."""
+    given = [f.frame.f_locals for f in frames if f.frame.f_locals.get("self") is made]
+    for name, hint in get_type_hints(type(made).__init__).items():
+        is_null = any(each.get(name, 0) is None for each in [*given, getattr(made, "__dict__", {})])
+        if is_null and hint is not Any and types.NoneType not in (hint, *get_args(hint)):
+            return f"{name}: expected {_expected(hint)}, got null"
+    return ""
 
 
 # --- configuration files ----------------------------------------------------------------------------------------------

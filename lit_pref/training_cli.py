@@ -122,7 +122,9 @@ class TrainingCLI(LightningCLI):
             raise UserError("--ckpt_path: expected a checkpoint, as runs/.../checkpoints/last.ckpt, got nothing")
         checkpoint = self._resumed()
         if checkpoint is not None:
-            read_option("--ckpt_path", checkpoint)
+            content = read_option("--ckpt_path", checkpoint)
+            if "pytorch-lightning_version" not in content:
+                raise UserError(f"--ckpt_path: {checkpoint} was not written by a Trainer: expected a run's last.ckpt")
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].trainer

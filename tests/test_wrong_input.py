@@ -145,6 +145,7 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
         (["--trainer.gradient_clip_val=.nan"], "trainer.gradient_clip_val: must be >= 0 and finite, got nan"),
         (["--ckpt_path="], "--ckpt_path: expected a checkpoint, as runs/.../checkpoints/last.ckpt, got nothing"),
         (["--model.help=nope"], "model.help: there is no class 'nope'; there are: DPOModule, "),
+        (["--data.batch_size=null"], "ExecutionPairsDataModule: batch_size: expected int, got null"),
         (["--trainer.max_epochs"], "trainer.max_epochs: expected a value, got nothing"),
         (["--model.regularizer.budget=1"], "model.regularizer: name the Regularizer before its arguments"),
         (["--model.optimizer.lr=fast"], "model.optimizer.lr: expected float or Tensor, got fast"),

@@ -181,10 +181,14 @@ def _incomplete(folder: Path, what: str, expected: tuple[str, ...]) -> UserError
 @contextmanager
 def _hub_errors(name: str, what: str) -> Iterator[None]:
     """Turn what transformers raises for unreadable files and unreachable hubs into one line."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         yield
     except UserError:
         raise
+    except StrictDataclassError as error:  # a config.json whose values are of the wrong kind
+        raise UserError(f"the {what} of {name!r} cannot be loaded: config.json: {error.__cause__ or error}") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if Path(name).expanduser().is_dir() or name.startswith(EMBEDDED_PREFIX):

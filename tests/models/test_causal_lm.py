@@ -149,6 +149,14 @@ def test_an_unreachable_hub_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch)
         assert "\n" not in str(e.value)
 
 
+def test_a_config_of_a_wrong_kind_is_told_in_one_line(tmp_path: Path):
+    export_model(load_causal_lm("embedded:coder-weak"), load_tokenizer("embedded:coder-weak"), tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": "big"}))
+    with pytest.raises(UserError, match=r"config\.json: Field 'hidden_size' expected int, got str \(value: 'big'\)$"):
+        load_causal_lm(str(tmp_path / "model"))
+
+
 def test_the_hub_is_not_asked_where_no_connection_opens(monkeypatch: pytest.MonkeyPatch):
     # A port of this machine where nobody listens.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
