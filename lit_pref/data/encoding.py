@@ -153,7 +153,10 @@ def rendering(turns: tuple[Message, ...], tokenizer: "PreTrainedTokenizerBase", 
             continue_final_message=goes_on,
         )
     except Exception as error:  # a template is a program from outside: it may raise anything
-        raise UserError(f"the chat template refuses the turns {', '.join(roles)}: {error}") from error
+        raise UserError(
+            f"the chat template refuses the turns {', '.join(roles)}: {error}; write them as it takes them, choose a "
+            "model with another template, or skip such rows (on_bad_row)"
+        ) from error
     if lost := _left_out(roles, tokenizer):
         raise UserError(
             f"the chat template leaves out what {lost} says in the turns {', '.join(roles)}: choose a model whose "

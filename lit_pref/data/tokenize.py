@@ -245,7 +245,9 @@ def _check_vocabulary(record: _Record, vocabulary: int) -> None:
     """Tokens that a file states must be the tokenizer's; those that a model of this run sampled are its own."""
     beyond = max((max(ids) for ids in record.sampled if ids), default=0)
     if record.location and beyond >= vocabulary:
-        raise RowError("unknown token", f"the sampled tokens hold {beyond}, the tokenizer has {vocabulary} tokens")
+        raise RowError(
+            "unknown token", f"the sampled tokens hold {beyond}, the tokenizer has {vocabulary} tokens: leave them out"
+        )
 
 
 def _empty(tree: TokenTree) -> str | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lit_pref.data.encoding import vocabulary_fingerprint
 from lit_pref.data.formats import PairKeys, read_pairs
 from lit_pref.data.pair_files import stated_vocabulary, without_tokens
+from lit_pref.data.rows import tell_unused
 from lit_pref.data.sources import source_files
 from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
@@ -60,7 +61,8 @@ class PairAccuracy(Evaluation):
     def _read(self, module: RewardModel) -> Sequence[PreferencePair]:
         if isinstance(self.pairs, PairTask):
             return self.pairs.pairs(self.split, self.count, self.seed)
-        pairs = read_pairs(self.pairs, self.split, self.keys).pairs
+        pairs, skipped = read_pairs(self.pairs, self.split, self.keys)
+        tell_unused(skipped.columns)
         if self.count is not None and self.count > len(pairs):
             raise UserError(f"{self.pairs}: holds {len(pairs)} pairs, {self.count} asked for")
         stated = {stated_vocabulary(file) for file in source_files(self.pairs, self.split) or ()}
