@@ -7,15 +7,14 @@ Standard library only: the sandbox's worker script imports this file by its own 
 """
 
 # pathlib would make every fork dearer
-# ruff: noqa: PTH108
+# ruff: noqa: PTH108, PTH118
 
-import fcntl
 import os
 import random
 import resource
 import sys
-import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_pref.sandbox import imports, isolate, seccomp, wire
@@ -26,30 +25,15 @@ else:  # files beside this one: nothing inside the sandbox imports the package
     import seccomp
     import wire
     from unforked import write_all
-
-_FREE_DESCRIPTOR = 16  # above those that a process is given
-
-
-class Given(NamedTuple):
-    """What a process gets.
-
-    part: the file with its part of the request.
-    places: its descriptors; 0, 1 and 2 are its own /dev/null where they are not among them.
-    memory_mb: of address space.
-    reads: the last of its texts is its standard input.
-    """
-
-    part: int
-    places: dict[int, int]
-    memory_mb: int
-    reads: bool = False
+PLACES = 8  # descriptors that a process may be given; the worker's own are above
 
 
 def new_file(folder: str) -> int:
     """A file that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("")
-    opened, path = tempfile.mkstemp(dir=folder)
+    path = os.path.join(folder, f"file-{os.urandom(8).hex()}")
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     os.unlink(path)
     return opened
 
@@ -59,48 +43,63 @@ def begun(part: int) -> bool:
     return os.fstat(part).st_size == 0
 
 
-def become(
-    given: Given, settings: dict[str, Any], scratch: str, lock: "seccomp.Lock | seccomp.StrictLock | None"
-) -> list[str]:
-    """Give up all that programs must not have, with no way back; the texts of the part."""
-    resource.setrlimit(resource.RLIMIT_CPU, (settings["cpu_seconds"], settings["cpu_seconds"] + 1))  # XCPU, then KILL
-    if sys.platform == "linux":  # elsewhere it cannot be set
-        resource.setrlimit(resource.RLIMIT_AS, (given.memory_mb << 20,) * 2)
-    content = _texts(given.part)
-    null = os.open(os.devnull, os.O_RDWR)  # flags, locks and owners belong to an opened file, which may not be shared
-    wanted = {0: null, 1: null, 2: null} | given.places
-    if given.reads:
-        wanted[0] = _input(content.pop(), scratch)
-    part = max(wanted) + 1
-    wanted[part] = given.part
-    spare = {place: fcntl.fcntl(source, fcntl.F_DUPFD, _FREE_DESCRIPTOR) for place, source in wanted.items()}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (settings["output_bytes"],) * 2)
-    for place, source in spare.items():
-        os.dup2(source, place)
-    os.closerange(part + 1, settings["open_files"])
-    os.chdir(scratch)
-    random.seed(0)  # equal programs, equal verdicts
-    if settings["level"] == "seccomp":
-        imports.load_named("\n".join(content))
-    if settings["level"] in ("seccomp", "none"):
-        os.setpgid(0, 0)
-        if sys.platform == "linux":
-            isolate.die_with_parent()
-    if lock is not None:
-        lock.apply()
-    os.ftruncate(part, 0)
-    os.close(part)
-    return content
+class SetUp:
+    """The limits of settings, the scratch folder, and the lock that goes on last; None where nothing isolates.
 
+    Made in the worker, with all that can be had there: a new process pays for each page of memory that it writes to.
+    checker_memory: how many times a program's memory its checker's process may hold.
+    """
 
-def _texts(part: int) -> list[str]:
-    data = bytearray(os.fstat(part).st_size)
-    os.preadv(part, [data], 0)
-    return wire.unpack(data)
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        scratch: str,
+        lock: "seccomp.Lock | seccomp.StrictLock | None",
+        checker_memory: int,
+    ) -> None:
+        random.seed(0)  # equal programs, equal verdicts
+        self._scratch, self._lock = scratch, lock
+        self._preloads, self._reachable = settings["level"] == "seccomp", settings["level"] in ("seccomp", "none")
+        self._processor = settings["cpu_seconds"], settings["cpu_seconds"] + 1  # SIGXCPU, then SIGKILL
+        self._memory = tuple((times * settings["memory_mb"] << 20,) * 2 for times in (1, checker_memory))
+        self._written = (settings["output_bytes"],) * 2
+        self._descriptors = settings["open_files"]
 
+    def become(self, part: int, size: int, places: Sequence[int | None], of_checker: bool, reads: bool) -> list[str]:
+        """Give up all that programs must not have, with no way back; the texts of the part.
 
-def _input(text: str, scratch: str) -> int:
-    file = new_file(scratch)
-    write_all(file, memoryview(text.encode("utf-8", "surrogateescape")))
-    os.lseek(file, 0, os.SEEK_SET)
-    return file
+        part: the file with this part of a request, of so many bytes.
+        places: what becomes of the first descriptors; None is a /dev/null of its own.
+        reads: the last of the texts is the standard input.
+        """
+        resource.setrlimit(resource.RLIMIT_CPU, self._processor)
+        if sys.platform == "linux":  # elsewhere it cannot be set
+            resource.setrlimit(resource.RLIMIT_AS, self._memory[of_checker])
+        content = wire.unpack(os.pread(part, size, 0))
+        null = os.open(os.devnull, os.O_RDWR)  # flags, locks and owners belong to an opened file: no sharing
+        stdin = self._input(content.pop()) if reads else null
+        place = 0
+        for source in places:
+            os.dup2((null if place else stdin) if source is None else source, place)
+            place += 1
+        os.dup2(part, place)
+        os.closerange(place + 1, self._descriptors)
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._written)
+        os.chdir(self._scratch)
+        if self._preloads:
+            imports.load_named("\n".join(content))
+        if self._reachable:
+            os.setpgid(0, 0)
+            if sys.platform == "linux":
+                isolate.die_with_parent()
+        if self._lock is not None:
+            self._lock.apply()
+        os.ftruncate(place, 0)
+        os.close(place)
+        return content
+
+    def _input(self, text: str) -> int:
+        file = new_file(self._scratch)
+        write_all(file, memoryview(text.encode("utf-8", "surrogateescape")))
+        os.lseek(file, 0, os.SEEK_SET)
+        return file

@@ -9,19 +9,20 @@ Standard library only: the sandbox's worker script imports this file by its own 
 """
 
 import contextlib
+import errno
 import os
 import resource
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from lit_pref.sandbox import checker, child, isolate, literal, program, seccomp, served, wire
     from lit_pref.sandbox.scratch import Scratch
     from lit_pref.sandbox.stopwatch import Stopwatch
-    from lit_pref.sandbox.unforked import Unforked, write_all
+    from lit_pref.sandbox.unforked import Unforked
 else:  # files beside this one: nothing inside the sandbox imports the package
     import checker
     import child
@@ -33,7 +34,7 @@ else:  # files beside this one: nothing inside the sandbox imports the package
     import wire
     from scratch import Scratch
     from stopwatch import Stopwatch
-    from unforked import Unforked, write_all
+    from unforked import Unforked
 
 LOOK_SECONDS = 0.01  # a program that fills the pipe (64 KB) waits for the next look
 DEATH_SECONDS = 0.1  # of its own, between a process closing its pipe and its end
@@ -67,12 +68,12 @@ class Runner:
         self.scratch = Scratch(settings.get("scratch"), settings["scratch_mb"])
         locks = {"none": None, "seccomp": seccomp.StrictLock}
         lock = locks.get(settings["level"], seccomp.Lock)
-        self.lock = None if lock is None else lock()
+        self.set_up = child.SetUp(settings, self.scratch.folder, None if lock is None else lock(), CHECKER_MEMORY)
         self.stopwatch = Stopwatch(processes, Unforked(4096))
         self.payload, self.printed = Unforked(settings["payload_bytes"] + _PIECE), Unforked(settings["output_bytes"])
         self.numbers = isolate.process_numbers(processes) if self.alone else None
         self.unread = 0  # bytes of the request
-        self.files: set[int] = set()  # of the request
+        self.files: list[int] = []  # of the request
         self.children: list[int] = []
         self._limit()
 
@@ -96,12 +97,13 @@ class Runner:
             reason = getattr(error, "strerror", None) or "out of memory"
             return self._failed(reason)
         finally:
-            self._end(0.0)
+            if self.children:
+                self._end(0.0)
             for file in self.files:
                 os.close(file)
-            self.files.clear()
+            self.files = []
             while self.unread:
-                self.unread -= self._read_request(self.unread)
+                self._read_request(self.unread)
             self.scratch.clean()
 
     @staticmethod
@@ -110,30 +112,35 @@ class Runner:
 
     def _run(self, kind: int, size: int, check_size: int) -> Ended:
         isolate.renumber(self.numbers)
-        output = self._kept(child.new_file(self.scratch.folder))
-        receive, send = self._pipe()
+        output = child.new_file(self.scratch.folder)
+        receive, send = os.pipe()
+        self.files += output, receive, send
         proof = [b"N " + os.urandom(16).hex().encode() + b"\n"]
         parts = [self._part(size)]
+        places: Sequence[int | None]
         if kind == wire.CHECK:
             (questions, ask), (answers, answer) = self._pipe(), self._pipe()
-            places = {1: output, 2: output, served.TO_CHECKER: answer, served.FROM_CHECKER: questions}
-            self._fork(parts[0], places, lambda content: served.serve(content[0]))
+            places = None, output, output, answer, questions  # served.TO_CHECKER, FROM_CHECKER
+            self._fork(parts[0], size, places, lambda content: served.serve(content[0]))
             parts.append(self._part(check_size))  # now that there is the process that must not know it
-            places = {checker.CHANNEL: send, checker.TO_PROGRAM: ask, checker.FROM_PROGRAM: answers}
-            self._fork(parts[1], places, lambda content: checker.run_check(content, proof[0]), CHECKER_MEMORY)
-            self._close(questions, ask, answers, answer)
+            places = None, None, None, send, ask, answers  # checker.CHANNEL, TO_PROGRAM, FROM_PROGRAM
+            self._fork(parts[1], check_size, places, lambda content: checker.run_check(content, proof[0]), True)
         else:
-            # What an output's program says on the side is not output.
-            places = {1: output, program.CHANNEL: send} | ({} if kind == wire.OUTPUT else {2: output})
-            self._fork(parts[0], places, lambda content: self._run_alone(kind, content, proof), 1, kind == wire.OUTPUT)
-        self._close(send)
+            reads = kind == wire.OUTPUT
+            places = None, output, None if reads else output, send  # what it says on the side is not output
+            self._fork(parts[0], size, places, lambda content: self._run_alone(kind, content, proof), False, reads)
+        for file in self.files:
+            if file not in (output, receive, *parts):  # the other ends of which must see that its processes end
+                os.close(file)
+        self.files = [output, receive, *parts]
         why, count = self._receive(receive)
         payload = self.payload.view[:count]
         dying = bytes(payload[:2]) == b"D "  # the checker saw it die: its status is to come
-        lacking = parts[:1] if dying else parts if not count else []  # who said nothing, or nothing else
-        failed = why != wire.OVERFLOW and not all(map(child.begun, lacking))
+        silent = parts[:1] if dying else parts if not count else []
+        failed = not all(map(child.begun, silent))
         status = self._end(DEATH_SECONDS if dying else 0.0)
-        if failed:
+        # What it loads before it begins it named itself, and so it is to blame for the time of that.
+        if failed and why == wire.ENDED and os.WTERMSIG(status) != signal.SIGXCPU:
             return self._failed("a process could not be set up")
         printed = os.preadv(output, [self.printed.view], 0) if kind == wire.OUTPUT else 0
         proved = payload[-len(proof[0]) :] == proof[0]
@@ -146,53 +153,46 @@ class Runner:
             write = literal.loose if kind == wire.EQUALITIES else literal.canonical
             program.run_program(content[0], content[1:], proof, self.settings["result_bytes"], write)
 
-    def _kept(self, file: int) -> int:
-        """A descriptor of this request."""
-        self.files.add(file)
-        return file
-
     def _pipe(self) -> tuple[int, int]:
-        receive, send = os.pipe()
-        return self._kept(receive), self._kept(send)
-
-    def _close(self, *files: int) -> None:
-        for file in files:
-            self.files.discard(file)
-            os.close(file)
+        ends = os.pipe()
+        self.files += ends
+        return ends
 
     def _read_request(self, count: int) -> int:
-        """The size of the request's next piece, which is in the buffer."""
+        """The size of the request's next piece, of at most so many bytes, which is in the buffer."""
         size = self.payload.read(self.source, 0, count)
         if size == 0:
             os._exit(0)  # the parent closed the pipe, or is gone
+        self.unread -= size
         return size
 
     def _part(self, count: int) -> int:
         """A file with so many of the request's next bytes."""
-        file = self._kept(child.new_file(self.scratch.folder))
+        file = child.new_file(self.scratch.folder)
+        self.files.append(file)
         while count:
             size = self._read_request(count)
             count -= size
-            self.unread -= size
-            write_all(file, self.payload.view[:size])
+            if os.write(file, self.payload.view[:size]) < size:
+                raise OSError(errno.ENOSPC, "no memory for a request")
         return file
 
     def _fork(
         self,
         part: int,
-        places: dict[int, int],
+        size: int,
+        places: Sequence[int | None],
         work: Callable[[list[str]], None],
-        memory: int = 1,
+        of_checker: bool = False,
         reads: bool = False,
     ) -> None:
-        """A new process for this part of the request that does the work."""
+        """A new process for this part of the request that does the work; see `child.SetUp`."""
         number = os.fork()
         if number:
             self.children.append(number)
             return
         try:
-            given = child.Given(part, places, memory * self.settings["memory_mb"], reads)
-            work(child.become(given, self.settings, self.scratch.folder, self.lock))
+            work(self.set_up.become(part, size, places, of_checker, reads))
         finally:
             os._exit(0)
 

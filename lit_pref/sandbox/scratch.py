@@ -7,7 +7,6 @@ Standard library only: the sandbox's worker script imports this file by its own 
 # ruff: noqa: PTH103, PTH116, PTH208
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class Scratch:
     def __init__(self, folder: str | None, size_mb: int) -> None:
         self.folder = folder or isolate.SCRATCH
         self._mounted, self._size_mb = folder is None, size_mb
-        self._renew()
+        self._unused = self._state()
 
     def clean(self) -> None:
         """Make it new where it was touched."""
@@ -33,6 +32,8 @@ class Scratch:
         if self._mounted:
             isolate.renew_scratch(self._size_mb)
         else:
+            import shutil  # it loads four shared libraries, each of which makes every fork dearer
+
             shutil.rmtree(self.folder, ignore_errors=True)
             os.makedirs(self.folder, exist_ok=True)
         self._unused = self._state()

@@ -14,6 +14,7 @@ import errno
 import os
 import platform
 import struct
+import sys
 
 NOBODY = 65534
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
@@ -169,11 +170,6 @@ def _pack(code: list[_Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _install(code: ctypes.Array[ctypes.c_char], instructions: int) -> None:
-    program = ctypes.create_string_buffer(struct.pack("@HP", instructions, ctypes.addressof(code)))
-    check(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), program, 0, 0), "system-call filter")
-
-
 def forbid_new_privileges() -> None:
     """For this process and its children; the kernel wants it before a filter without root."""
     if _MACHINE not in _COLUMN:
@@ -185,14 +181,19 @@ class _Filter:
     """A filter that is built once; each process puts its own number into its places."""
 
     def __init__(self, code: list[_Instruction]) -> None:
-        self._code = bytearray(_pack(code))
+        packed = _pack(code)
+        self._code = ctypes.create_string_buffer(packed, len(packed))
+        self._bytes = memoryview(self._code).cast("B")
         number = struct.pack("=I", _ANYBODY)
-        self._places = [at for at in range(4, len(self._code), 8) if self._code[at : at + 4] == number]
+        self._places = [slice(at, at + 4) for at in range(4, len(packed), 8) if packed[at : at + 4] == number]
+        program = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(self._code)))
+        self._arguments = _PR_SET_SECCOMP, ctypes.c_ulong(2), program, 0, 0
 
     def install(self) -> None:
-        for at in self._places:
-            struct.pack_into("=I", self._code, at, os.getpid())
-        _install(ctypes.create_string_buffer(bytes(self._code)), len(self._code) // 8)
+        number = os.getpid().to_bytes(4, sys.byteorder)
+        for place in self._places:
+            self._bytes[place] = number
+        check(_libc.prctl(*self._arguments), "system-call filter")
 
 
 class Lock:

@@ -5,6 +5,7 @@ Requests and replies run over standard input and output; `pool.py` is the other 
 Standard library only, and never imported by the package: a small interpreter forks in about 1 ms.
 """
 
+import fcntl
 import gc
 import json
 import os
@@ -13,10 +14,11 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lit_pref.sandbox import imports, isolate, rehearsal, wire
+    from lit_pref.sandbox import child, imports, isolate, rehearsal, wire
     from lit_pref.sandbox.runner import Ended, Runner
     from lit_pref.sandbox.unforked import write_all
 else:  # files beside this one: nothing inside the sandbox imports the package
+    import child
     import imports
     import isolate
     import rehearsal
@@ -49,13 +51,11 @@ def _say(sink: int, why: int, text: str = "") -> None:
     _reply(sink, Ended(why, 0, False, memoryview(text.encode()), memoryview(b"")))
 
 
-def _lowered(descriptor: int | None) -> int | None:
-    """The same under a low number: a process that is forked closes those below its limit of open files."""
-    if descriptor is None:
-        return None
-    low = os.dup(descriptor)
+def _moved(descriptor: int) -> int:
+    """To a number that no process which is forked needs for its own, and that it closes."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, child.PLACES)
     os.close(descriptor)
-    return low
+    return moved
 
 
 def _enter_namespaces(source: int, sink: int, scratch_mb: int) -> None:
@@ -71,11 +71,11 @@ def _enter_namespaces(source: int, sink: int, scratch_mb: int) -> None:
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    source, sink = os.dup(0), os.dup(1)
-    processes = _lowered(settings["processes"])
+    source, sink = _moved(0), _moved(1)
+    processes = None if settings["processes"] is None else _moved(settings["processes"])
     null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
+    for place in range(child.PLACES):
+        os.dup2(null, place)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 ignores what has no handler, so no program can stop it
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # in programs: an output beyond its limit kills
     imports.preload(settings["level"] == "seccomp")

@@ -103,7 +103,8 @@ WAITING = {
     "locks itself out": "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()",
     "reads what nobody writes": "import os\nos.read(os.pipe()[0], 1)",
     "selects nothing": "import select\nselect.select([], [], [])",
-    "joins a thread that sleeps": "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()",
+    "joins a thread that sleeps": "import threading, time\n"
+    "thread = threading.Thread(target=time.sleep, args=(99,))\nthread.start()\nthread.join()",
     "waits in a call": "import time\ndef f(x): time.sleep(99)",
 }
 
