@@ -44,6 +44,8 @@ _MACHINE = platform.machine()
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
+if sys.platform == "linux":  # looked up here: in a new process that would take longer than the call
+    _prctl = _libc.prctl
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
@@ -191,4 +193,4 @@ def renumber(numbers: int | None) -> None:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends."""
-    check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "parent-death signal")
+    check(_prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "parent-death signal")

@@ -92,6 +92,8 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT = 0, 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, value
 
 _libc = ctypes.CDLL(None, use_errno=True)
+if sys.platform == "linux":  # looked up here: in a new process that would take longer than the call
+    _prctl, _capset = _libc.prctl, _libc.capset
 
 
 def check(result: int, what: str) -> None:
@@ -174,7 +176,7 @@ def forbid_new_privileges() -> None:
     """For this process and its children; the kernel wants it before a filter without root."""
     if _MACHINE not in _COLUMN:
         raise OSError(errno.ENOSYS, f"isolation knows x86_64 and aarch64, not {_MACHINE}")
-    check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "no new privileges")
+    check(_prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "no new privileges")
 
 
 class _Filter:
@@ -193,7 +195,7 @@ class _Filter:
         number = os.getpid().to_bytes(4, sys.byteorder)
         for place in self._places:
             self._bytes[place] = number
-        check(_libc.prctl(*self._arguments), "system-call filter")
+        check(_prctl(*self._arguments), "system-call filter")
 
 
 class Lock:
@@ -214,7 +216,7 @@ class Lock:
         if self._root:
             os.setresuid(NOBODY, NOBODY, NOBODY)  # drops the capabilities too
         else:
-            check(_libc.capset(*self._no_capabilities), "drop capabilities")
+            check(_capset(*self._no_capabilities), "drop capabilities")
         self._filter.install()
 
 
