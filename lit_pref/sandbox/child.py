@@ -57,7 +57,6 @@ class SetUp:
         lock: "seccomp.Lock | seccomp.StrictLock | None",
         checker_memory: int,
     ) -> None:
-        random.seed(0)  # equal programs, equal verdicts
         self._scratch, self._lock = scratch, lock
         self._preloads, self._reachable = settings["level"] == "seccomp", settings["level"] in ("seccomp", "none")
         self._processor = settings["cpu_seconds"], settings["cpu_seconds"] + 1  # SIGXCPU, then SIGKILL
@@ -86,6 +85,7 @@ class SetUp:
         os.closerange(place + 1, self._descriptors)
         resource.setrlimit(resource.RLIMIT_FSIZE, self._written)
         os.chdir(self._scratch)
+        random.seed(0)  # equal programs, equal verdicts; the module seeds itself anew in each process
         if self._preloads:
             imports.load_named("\n".join(content))
         if self._reachable:
