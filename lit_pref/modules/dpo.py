@@ -123,6 +123,10 @@ class DPOModule(_LanguageModule):
         self._prepare_reference("train")
         self._prepare_reference("eval")
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self._prepare_reference("train")  # Lightning's finders train before `on_fit_start` comes to this module
+
     def on_validation_start(self) -> None:
         self._prepare_reference("eval")
 

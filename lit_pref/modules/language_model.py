@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -189,8 +190,8 @@ class _LanguageModule(LightningModule):
             return optimizer
         scheduler = self.make_scheduler(optimizer)
         if isinstance(scheduler, _WholeRunSchedule):
-            scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            scheduler.set_total_steps(_steps_of_run(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **_when_to_step(scheduler)}}
 
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
@@ -202,10 +203,18 @@ class _LanguageModule(LightningModule):
             if apart is not None:
                 print(f"{apart}: sequences of unlike length run one after another", flush=True)
 
-    def on_train_start(self) -> None:
+    def set_modes(self) -> None:
+        """For training: dropout as the arguments say."""
         # from_pretrained returns eval mode and Lightning leaves it so; dropout is the user's decision, not an accident.
         self.model.train(self.dropout)
         train_adapter_dropout(self.model)
+
+    def on_train_start(self) -> None:
+        self.set_modes()
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, _WholeRunSchedule) and config.scheduler.last_epoch == 0:
+                # A callback may have changed how long the run is, as BatchSizeFinder does.
+                config.scheduler.set_total_steps(_steps_of_run(self.trainer))
         self._tokens_at_step = self.num_tokens
         self._random_state = torch.get_rng_state()
         go_on(self.trainer)
@@ -357,6 +366,31 @@ class _LanguageModule(LightningModule):
         off = difference(self._trained(self.state_dict()), checkpoint["state_dict"])
         if off:
             raise UserError(f"the checkpoint does not fit this module: {off}")
+
+
+def _steps_of_run(trainer: Trainer) -> int:
+    """Optimizer steps of the whole run; Lightning's own estimate takes the first epoch's accumulation for all."""
+    estimated = int(trainer.estimated_stepping_batches)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    changing = [each for each in callbacks if isinstance(each, GradientAccumulationScheduler)]
+    if not changing or trainer.max_epochs is None or trainer.max_epochs < 0:
+        return estimated
+    batches = int(trainer.num_training_batches)
+    several = (changing[0].get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs))
+    steps = sum(-(-batches // accumulate) for accumulate in several)
+    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
+
+
+def _when_to_step(scheduler: Any) -> dict[str, Any]:
+    """Every optimizer step; one that waits for a plateau, whenever its figure was measured."""
+    if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return {"interval": "step"}
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        raise UserError(
+            "model.scheduler: torch's ReduceLROnPlateau does not say which figure it looks at: give "
+            "lightning.pytorch.cli.ReduceLROnPlateau with monitor, as eval/loss"
+        )
+    return {"interval": "epoch", "monitor": scheduler.monitor}
 
 
 def non_finite(values: Mapping[str, Tensor], numbers: Sequence[int], owner: str) -> str:

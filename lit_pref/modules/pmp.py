@@ -56,8 +56,8 @@ class PMPretrainModule(_RewardModule):
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupStableDecay(optimizer, warmup=0.03, decay=0.1),
     ) -> None:
         for name, value in (("rm_coef", rm_coef), ("lm_coef", lm_coef)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be >= 0 and finite, got {value}")
+            if not value >= 0 or value == math.inf:
+                raise ValueError(f"{name} must be {'finite' if value > 0 else '>= 0'}, got {value}")
         if rm_coef == lm_coef == 0:
             raise ValueError("rm_coef and lm_coef are both 0: there is nothing to train")
         super().__init__(policy, loss, False, head_std, append_eos, adapter, False, engine, optimizer, scheduler)

@@ -103,7 +103,7 @@ def step(module: DPOModule, layout: Any = "shared") -> Step:
     reference = start._replace(
         chosen=start.chosen + torch.linspace(-3, 3, len(PAIRS))
     )  # so that pairs weigh differently
-    module.on_train_start()
+    module.set_modes()
     module.zero_grad()
     logps = module.score_pairs(pairs_batch(module, layout)).logps
     loss = module.objective(logps, reference).mean()
@@ -264,7 +264,7 @@ def test_checkpointing_keeps_little_for_the_backward_pass(policy: str):
             numbers += tensor.numel()
             return tensor
 
-        module.on_train_start()
+        module.set_modes()
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             tree_hidden_states(module.model, pairs_batch(module, "shared").trees)
         return numbers

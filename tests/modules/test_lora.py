@@ -284,7 +284,7 @@ def test_the_adapter_s_dropout_is_its_own_argument(policy: str, dropout: bool):
     with torch.no_grad():
         for value in adapter_state(module.model).values():
             value += 0.1
-    module.on_train_start()
+    module.set_modes()
     assert module.model.training is dropout
     draws = [module.score(batches()[0]).logps_N.detach() for _ in range(2)]
     assert not torch.equal(*draws)
@@ -296,7 +296,7 @@ def test_scoring_all_pairs_leaves_the_modes_of_all_parts(policy: str, tmp_path: 
     module = DPOModule(policy, objective=DPO(0.3), adapter=LoRA(r=2, lora_dropout=0.5), scheduler=None)
     data = pairs(tmp_path)
     trainer_for(tmp_path, 1).fit(module, data)
-    module.on_train_start()
+    module.set_modes()
     modes = {name: part.training for name, part in module.model.named_modules()}
     assert set(modes.values()) == {True, False}
     first, second = (module.score_all(data.ordered_loader("train")) for _ in range(2))
