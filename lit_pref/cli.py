@@ -38,7 +38,7 @@ adapters     LoRA
 tasks        CodeTask, ReasoningTask, DeductionTask, Mixture, HumanEval, HumanEvalPlus, MBPP, MBPPPlus,
              CodeProblems (your own), GSM8K, MATH; of pairs or options: MathShepherd, ReClor, LogiQA2
 evaluations  PassAtK, HeldOutPairs, PairAccuracy, BestOfN, MultipleChoiceAccuracy
-callbacks    BeforeAfter, GeometricCheckpoints, DecayFromCheckpoint
+callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpoint
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
 policies     embedded:base, embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
 
@@ -63,7 +63,7 @@ _COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export", "tokenizer"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exit with 0, with 2 for wrong input, with 130 when interrupted."""
+    """Run one command; exit with 0, with 2 for wrong input, 130 when interrupted, 143 by SIGTERM, 129 by SIGHUP."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

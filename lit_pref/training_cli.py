@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
 
 # Classes are found in YAML by their bare name once they are imported.
 import lit_pref.datamodules
@@ -37,15 +38,19 @@ from lit_pref.callbacks import (
     CheckedCheckpointIO,
     DecayFromCheckpoint,
     FiniteLoss,
+    LastCheckpoint,
     PredictionsFile,
     RunRecord,
     TrainingProgress,
     run_loggers,
 )
+from lit_pref.callbacks.run_folders import FolderClaim, folder_of_checkpoint, new_folder
+from lit_pref.callbacks.stop_signals import STOP, Stopped
 from lit_pref.cli_errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.errors import UserError
 from lit_pref.function_cli import writable_folder
 from lit_pref.model_cli import read_option
+from lit_pref.modules.fitting import check_fits
 from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.processors import usable_processors
 
@@ -90,6 +95,17 @@ class _SaveConfig(SaveConfigCallback):
     """Writes the resolved `config.yaml` into the run folder, where it meets no other file of that name, and logs it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # Processes that know no more than the command have made up another folder.
+        folder = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = folder  # type: ignore[attr-defined]
+        if trainer.ckpt_path is None or stage != "fit":
+            self._write(trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is not None:  # by now the run that it resumes has been accepted
+            self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
         folder = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +119,9 @@ class _SaveConfig(SaveConfigCallback):
 
 class TrainingCLI(LightningCLI):
     """LightningCLI whose runs lie in `runs/<config stem>/<time>-seed<seed>/`."""
+
+    _checkpoint: dict[str, Any] | None = None  # what is resumed or measured, until it was accepted
+    _claim: FolderClaim | None = None
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = super().init_parser(**kwargs)
@@ -125,6 +144,7 @@ class TrainingCLI(LightningCLI):
             content = read_option("--ckpt_path", checkpoint)
             if "pytorch-lightning_version" not in content:
                 raise UserError(f"--ckpt_path: {checkpoint} was not written by a Trainer: expected a run's last.ckpt")
+            self._checkpoint = content
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].trainer
@@ -155,13 +175,16 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
-        resumed = self._resumed() if self.subcommand == "fit" else None
         given = self._given_callbacks()
+        resumed = self._resumed() if self.subcommand == "fit" else None
+        self._accept_checkpoint()
         if resumed and any(isinstance(each, DecayFromCheckpoint) and each.branches_off(resumed) for each in given):
             resumed = None  # a decay is a run of its own
-        folder = run_folder(config.runs_folder, self._stem(), config.run_name, config.seed_everything, resumed)
+        folder = self._folder(None if resumed is None else folder_of_checkpoint(resumed))
         kwargs["default_root_dir"] = str(folder)
-        defaults = default_callbacks(folder, given, config.trainer.enable_checkpointing)
+        if config.trainer.enable_checkpointing is not False:
+            given = [_beside_last(callback, folder) for callback in given]
+        defaults = default_callbacks(given, config.trainer.enable_checkpointing)
         if config.trainer.enable_progress_bar is False:
             defaults = [callback for callback in defaults if not isinstance(callback, ProgressBar)]
         # The bar ends before others print; the record is written when they have measured.
@@ -172,8 +195,31 @@ class TrainingCLI(LightningCLI):
         kwargs["plugins"] = _with_checked_checkpoints(self.config_init[self.subcommand].trainer.plugins)
         return super().instantiate_trainer(**kwargs)
 
+    def _accept_checkpoint(self) -> None:
+        """Before anything is written: whether what is resumed or measured is a checkpoint of such a module."""
+        content, self._checkpoint = self._checkpoint, None
+        if content is None or not isinstance(self.model, _LanguageModule):
+            return
+        try:
+            check_fits(self.model, content, self.datamodule, resumes=self.subcommand == "fit")
+        except UserError as error:
+            raise UserError(f"--ckpt_path: {self._resumed()}: {error}") from error
+
+    def _folder(self, resumed: Path | None) -> Path:
+        """The run's folder, made and held by the first process; the others are told, see `_SaveConfig`."""
+        config = self.config[self.subcommand]
+        parent = config.runs_folder / self._stem()
+        if _rank():
+            return resumed or parent / "of_the_first_process"
+        writable_folder("--runs_folder", resumed or parent)
+        folder = resumed or new_folder(parent, config.run_name, config.seed_everything, self.subcommand == "fit")
+        if self.subcommand == "fit":
+            self._claim = FolderClaim(folder)
+            if resumed is None:  # of a run that was stopped before its first checkpoint, and starts anew
+                (folder / "metrics.csv").unlink(missing_ok=True)
+        return folder
+
     def _run_subcommand(self, subcommand: str) -> None:
-        writable_folder("--runs_folder", Path(self.trainer.default_root_dir))
         try:
             super()._run_subcommand(subcommand)
         except (MisconfigurationException, ValueError, RuntimeError, AttributeError) as error:
@@ -181,19 +227,36 @@ class TrainingCLI(LightningCLI):
             if isinstance(error, UserError) or not _is_lightnings(error):
                 raise
             raise UserError(" ".join(str(error).split())) from error
+        except Stopped as stop:
+            self._end_others()
+            way_on = self._way_on()
+            said = f"go on with: {way_on}" if way_on else "the same command goes on from what is finished"
+            stop.say(said)
+            raise
         except SystemExit as stop:
             # Lightning meets Ctrl-C itself: checkpoint, loggers and record are in order by now.
             if not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # it has left this one deaf
+            self._end_others()
             raise KeyboardInterrupt(self._way_on()) from None
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+
+    def _end_others(self) -> None:
+        """Once the first process has saved, those that it has started have nothing left to do."""
+        if _rank():
+            sys.exit(0)  # else Lightning's first process would end itself by SIGKILL, its loggers unfinished
+        launcher = self.trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)
 
     def _way_on(self) -> str:
         """The command that goes on from the newest checkpoint; empty where there is none."""
-        callback = self.trainer.checkpoint_callback
-        folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
-        saved = [] if folder is None else sorted(Path(folder).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if not saved:
+        callbacks = self.trainer.checkpoint_callbacks
+        saved = [each.path(self.trainer) for each in callbacks if isinstance(each, LastCheckpoint)]
+        saved = [path for path in saved if path.is_file()]
+        if not saved or self.subcommand != "fit":
             return ""
         newest, here, resumed = saved[-1], Path.cwd(), self._resumed()
         path = newest.relative_to(here) if newest.is_relative_to(here) else newest
@@ -217,6 +280,12 @@ def _is_lightnings(error: BaseException) -> bool:
     """Whether Lightning itself raised it, rather than what it called."""
     last = inspect.getinnerframes(error.__traceback__)[-1] if error.__traceback__ else None
     return last is not None and last.frame.f_globals.get("__name__", "").startswith("lightning.")
+
+
+def _rank() -> int:
+    """Of this process, by its environment: the strategy is not there yet, or not any more."""
+    rank: int = getattr(rank_zero_only, "rank", 0)
+    return rank
 
 
 # Bounds of the Trainer's arguments that Lightning does not look at; inclusive.
@@ -267,21 +336,28 @@ def _check_optimizer(module: _LanguageModule) -> None:
         raise UserError(f"model.scheduler: {error}") from error
 
 
-def default_callbacks(folder: Path, given: list[Callback], checkpoints: bool | None) -> list[Callback]:
+def default_callbacks(given: list[Callback], checkpoints: bool | None) -> list[Callback]:
     """What every run has unless the configuration brings its own of the kind."""
     defaults: list[Callback] = [TrainingProgress(), FiniteLoss(), RunRecord(), PredictionsFile()]
     if checkpoints is not False:
-        defaults.append(
-            ModelCheckpoint(
-                dirpath=folder / "checkpoints",
-                filename="last",
-                enable_version_counter=False,
-                save_on_exception=True,
-            )
-        )
-    kinds = (ProgressBar, FiniteLoss, RunRecord, PredictionsFile, ModelCheckpoint)
+        defaults.append(LastCheckpoint())
+    kinds = (ProgressBar, FiniteLoss, RunRecord, PredictionsFile, LastCheckpoint)
     present = [kind for kind in kinds if any(isinstance(callback, kind) for callback in given)]
     return [callback for callback in defaults if not isinstance(callback, tuple(present))]
+
+
+def _beside_last(callback: Callback, folder: Path) -> Callback:
+    """A ModelCheckpoint of the configuration, which must leave the run's `last.ckpt` to `LastCheckpoint`."""
+    if isinstance(callback, ModelCheckpoint):
+        there = folder / "checkpoints"
+        if callback.dirpath is None or Path(callback.dirpath).resolve() == there.resolve():
+            callback.save_last = None  # it is there, and the newest
+            if callback.filename == "last":
+                raise UserError(
+                    f"trainer.callbacks: ModelCheckpoint(filename='last') would write over the run's own "
+                    f"{there / 'last.ckpt'}, which is kept in any case: leave it out, or give another filename"
+                )
+    return callback
 
 
 def _with_checked_checkpoints(plugins: Any) -> list[Any]:
@@ -292,13 +368,6 @@ def _with_checked_checkpoints(plugins: Any) -> list[Any]:
     return given if own else [*given, CheckedCheckpointIO()]
 
 
-def run_folder(runs: Path, stem: str, name: str | None, seed: Any, resumed: Path | None) -> Path:
-    """Where a run lies; a resumed run goes on in its own folder."""
-    if resumed is not None and resumed.parent.name == "checkpoints":
-        return resumed.parent.parent
-    return runs / stem / (name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}-seed{seed}")
-
-
 def run_trainer(arguments: list[str]) -> None:
     """Parse `fit --config ...` and the like, and run it."""
     command = arguments[0]
@@ -307,8 +376,12 @@ def run_trainer(arguments: list[str]) -> None:
     sys.argv = [sys.argv[0], *arguments]
     # torch asks for the affinity, not for a container's quota; OMP_NUM_THREADS still lowers it.
     torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    with _quiet_lightning():
-        _run_cli(command)
+    with _quiet_lightning(), STOP.handled():
+        try:
+            _run_cli(command)
+        except Stopped as stop:
+            stop.say("the same command goes on from what is finished")
+            raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from lit_pref.callbacks.before_after import BeforeAfter
 from lit_pref.callbacks.checkpoint_io import CheckedCheckpointIO
 from lit_pref.callbacks.finite_loss import FiniteLoss
 from lit_pref.callbacks.geometric_checkpoints import DecayFromCheckpoint, GeometricCheckpoints
+from lit_pref.callbacks.last_checkpoint import LastCheckpoint
 from lit_pref.callbacks.loggers import RunWandbLogger, run_loggers
 from lit_pref.callbacks.metrics_csv import MetricsCSV
 from lit_pref.callbacks.predictions import PredictionsFile
@@ -18,6 +19,7 @@ __all__ = [
     "FiniteLoss",
     "GeometricCheckpoints",
     "HasFingerprints",
+    "LastCheckpoint",
     "MetricsCSV",
     "PredictionsFile",
     "RunRecord",

@@ -36,7 +36,8 @@ class GeometricCheckpoints(Callback):
         if first is not None and first < 1:
             raise ValueError(f"first must be >= 1, got {first}")
         self.ratio, self.first = ratio, first
-        self._pairs = 0  # that this device has seen; of a checkpoint's, that the first one had
+        self._pairs = 0  # that this device had seen at its last step; of a checkpoint's, that the first one had
+        self._since = 0  # and in the batches of an unfinished one
         self._steps: frozenset[int] = frozenset()
         self._last = 0
 
@@ -44,6 +45,7 @@ class GeometricCheckpoints(Callback):
         schedule = _schedule(trainer, "GeometricCheckpoints")
         self._steps = frozenset(geometric_steps(schedule.stable_steps, self.ratio, self.first))
         self._last = trainer.global_step  # where it was resumed
+        self._since = 0
         if not self._last:
             self._pairs = 0
         if not self._steps and schedule.decay_start is None:
@@ -58,11 +60,12 @@ class GeometricCheckpoints(Callback):
     ) -> None:
         if not isinstance(batch, PairBatch):
             raise UserError(f"GeometricCheckpoints counts preference pairs, the data gives {type(batch).__name__}")
-        self._pairs += len(batch.index_P)
+        self._since += len(batch.index_P)
         step = trainer.global_step
         if step == self._last:  # inside of an accumulated step
             return
         self._last = step
+        self._pairs, self._since = self._pairs + self._since, 0
         # Asked now: a decay may have begun since the start, by another callback.
         if step in self._steps and step in _schedule(trainer, "GeometricCheckpoints").stable_steps:
             pairs = int(trainer.strategy.reduce(batch.index_P.new_tensor(self._pairs), reduce_op="sum"))

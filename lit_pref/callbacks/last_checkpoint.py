@@ -80,17 +80,24 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step > self._step:
             self._save(trainer)
-        _, STOP.received = _anywhere(trainer, False, STOP.received)
-        STOP.stop_here()
+        self._stop_together(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._trains = STOP.waits = False
+        self._trains = False
+        self._stop_together(trainer)
+        STOP.waits = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         STOP.waits = True
         untorn = self._trains and not self._stepping and trainer.world_size == 1
         if untorn and trainer.global_step > self._step:
             self._save(trainer)
+
+    def _stop_together(self, trainer: Trainer) -> None:
+        """Where nothing is left to be saved."""
+        _, STOP.received = _anywhere(trainer, False, STOP.received)
+        STOP.stop_here()
+        STOP.waits = trainer.world_size > 1
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run or trainer.state.fn != TrainerFn.FITTING:  # type: ignore[attr-defined]

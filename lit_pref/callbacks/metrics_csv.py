@@ -1,8 +1,7 @@
 """`metrics.csv` in the run folder: a row a logging call, a column a metric.
 
 Lightning's CSVLogger deletes the file that a resumed run finds; this one goes on below it. Not covered: remote file
-systems, hyperparameters (they are in `config.yaml`); rows between the last checkpoint and an interruption stay, so
-that a resumed run may hold a step twice.
+systems, hyperparameters (they are in `config.yaml`).
 """
 
 import csv
@@ -59,12 +58,35 @@ class MetricsCSV(Logger):
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._read()[1])
+
+    @rank_zero_only
+    def go_on_from(self, step: int, rows: int | None) -> None:
+        """Drop what was logged after the state that a run resumes, and will be logged again.
+
+        step: that the state has reached; what is logged of it has a lower number.
+        rows: that there were then, where its validation is run anew, which logs under the same number.
+        """
+        columns, logged = self._read()
+        kept = [row for row in logged[:rows] if not row["step"] or int(row["step"]) < step]
+        if len(kept) < len(logged):
+            self._rewrite(columns, kept)
+
     def _widen(self, columns: list[str]) -> None:
         """Write the file again with these columns; earlier rows leave the new ones empty."""
-        rows: list[dict[str, str]] = []
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+        self._rewrite(columns, self._read()[1])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self.path.is_file():
+            return [], []
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        return list(reader.fieldnames or []), rows
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

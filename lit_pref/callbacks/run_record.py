@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from lit_pref.callbacks.before_after import BeforeAfter
 from lit_pref.callbacks.closing_table import changes
+from lit_pref.callbacks.metrics_csv import MetricsCSV
 from lit_pref.callbacks.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
+from lit_pref.data.position import validation_to_come
 from lit_pref.data.shards import JsonValue, write_json
 from lit_pref.metrics.intervals import Interval
 from lit_pref.sandbox import level_in_force
@@ -38,21 +41,39 @@ class HasFingerprints(Protocol):
     def fingerprints(self) -> Mapping[str, str]: ...
 
 
+@dataclass
+class _Spent:
+    """What a run has taken, of one part of it or of all."""
+
+    wall_seconds: float = 0.0
+    train_seconds: float = 0.0
+    batch_seconds: float = 0.0
+    tokens: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def plus(self, other: "_Spent") -> "_Spent":
+        sums = {name: value + getattr(other, name) for name, value in asdict(self).items()}
+        return _Spent(**sums | {"peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes)})
+
+
 class RunRecord(Callback):
     """Writes `<default_root_dir>/summary.json`, whole or not at all, on the first process.
 
     `wall_seconds` runs from the making of this object, which the command line does after its imports;
-    `train_seconds` over the training loop, validation included; `tokens_per_second` over training batches alone.
+    `train_seconds` over the training loop, validation included; `tokens_per_second` over training batches only. Of a
+    resumed run they count all parts, as far as each was saved.
     """
 
     def __init__(self) -> None:
         self._made = time.monotonic()
         self._train_start: float | None = None
-        self._train_seconds: float | None = None
         self._batch_start = 0.0
-        self._batch_seconds = 0.0
+        self._spent = _Spent()  # in this process
+        self._before = _Spent()  # by the parts of the run that this one resumes
+        self._metrics: dict[str, float] = {}  # the last ones of those parts
+        self._restored: dict[str, Any] = {}
+        self._accepted = False
         self._tokens_at_start = 0
-        self._tokens: float | None = None
         self._git = GitState(None, None)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -60,9 +81,18 @@ class RunRecord(Callback):
         if stage == "fit" and trainer.is_global_zero:
             self._git = git_state()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._accepted = True
+        if trainer.ckpt_path is None or not self._restored:
+            return
+        self._before, self._metrics = _Spent(**self._restored["spent"]), dict(self._restored["metrics"])
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.go_on_from(self._restored["step"], self._restored["rows"])
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._train_start, self._train_seconds = time.monotonic(), None
-        self._batch_seconds, self._tokens = 0.0, None
+        self._train_start = time.monotonic()
+        self._spent = _Spent()
         self._tokens_at_start = pl_module.num_tokens if isinstance(pl_module, CountsTokens) else 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -71,14 +101,27 @@ class RunRecord(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._batch_seconds += time.perf_counter() - self._batch_start
+        self._spent.batch_seconds += time.perf_counter() - self._batch_start
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_clock()
-        if isinstance(pl_module, CountsTokens):
-            seen = torch.tensor(float(pl_module.num_tokens - self._tokens_at_start), device=pl_module.device)
-            total = trainer.strategy.reduce(seen, reduce_op="sum")
-            self._tokens = float(total)
+        self._count(trainer, pl_module, together=True)
+        self._train_start = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn != "fit":
+            return
+        self._count(trainer, pl_module, together=True)
+        files = [logger for logger in trainer.loggers if isinstance(logger, MetricsCSV)]
+        checkpoint["callbacks"][self.state_key] = {
+            "spent": asdict(self._spent.plus(self._before)),
+            "metrics": {**self._metrics, **_metrics(trainer)},
+            "step": trainer.global_step,
+            # A validation that is run anew is logged anew.
+            "rows": files[0].rows() if files and validation_to_come(trainer) else None,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module, "finished")
@@ -86,29 +129,37 @@ class RunRecord(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.state.fn != "fit" or trainer.strategy.lightning_module is None:
             return
-        self._stop_clock()
+        if trainer.ckpt_path is not None and not self._accepted:
+            return  # the record of the run that could not be resumed stays
         # Other processes cannot be asked any more; one process knows its own count.
-        if self._train_start is not None and trainer.world_size == 1 and isinstance(pl_module, CountsTokens):
-            self._tokens = float(pl_module.num_tokens - self._tokens_at_start)
+        self._count(trainer, pl_module, together=trainer.world_size == 1)
         # SIGTERM reaches callbacks as a SystemExit.
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         self._write(trainer, pl_module, "interrupted" if stopped else "failed")
 
-    def _stop_clock(self) -> None:
-        if self._train_start is not None and self._train_seconds is None:
-            self._train_seconds = time.monotonic() - self._train_start
+    def _count(self, trainer: Trainer, module: LightningModule, together: bool) -> None:
+        """Bring the figures of this part up to now; together: all processes are here, to be summed over."""
+        self._spent.wall_seconds = time.monotonic() - self._made
+        if self._train_start is not None:
+            self._spent.train_seconds = time.monotonic() - self._train_start
+        if together and isinstance(module, CountsTokens):
+            seen = torch.tensor(float(module.num_tokens - self._tokens_at_start), device=module.device)
+            self._spent.tokens = float(trainer.strategy.reduce(seen, reduce_op="sum"))
 
     def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
         if not trainer.is_global_zero:
             return
         summary: dict[str, JsonValue] = {"status": status, **_run(trainer, module), **_figures(trainer)}
-        rate = self._tokens / self._batch_seconds if self._tokens and self._batch_seconds else None
+        self._spent.wall_seconds = time.monotonic() - self._made
+        self._spent.peak_memory_bytes = peak_memory_bytes(trainer.strategy.root_device)
+        spent = self._spent.plus(self._before)
+        metrics = {**self._metrics, **_metrics(trainer)}
         summary |= {
-            "metrics": _metrics(trainer),
-            "wall_seconds": time.monotonic() - self._made,
-            "train_seconds": self._train_seconds,
-            "tokens_per_second": rate,
-            "peak_memory_bytes": peak_memory_bytes(trainer.strategy.root_device),
+            "metrics": {name: json_number(value) for name, value in sorted(metrics.items())},
+            "wall_seconds": spent.wall_seconds,
+            "train_seconds": spent.train_seconds or None,
+            "tokens_per_second": spent.tokens / spent.batch_seconds if spent.tokens and spent.batch_seconds else None,
+            "peak_memory_bytes": spent.peak_memory_bytes,
             "git_commit": self._git.commit,
             "git_dirty": self._git.dirty,
             "versions": versions(),
@@ -165,7 +216,7 @@ def _bounds(interval: Interval) -> list[float | None]:
     return [json_number(interval.low), json_number(interval.high)]
 
 
-def _metrics(trainer: Trainer) -> dict[str, JsonValue]:
+def _metrics(trainer: Trainer) -> dict[str, float]:
     """The last value of everything logged."""
     logged: dict[str, Tensor | float] = {**trainer.callback_metrics, **trainer.logged_metrics}
-    return {name: json_number(float(value)) for name, value in sorted(logged.items())}
+    return {name: float(value) for name, value in logged.items()}

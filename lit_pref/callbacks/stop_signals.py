@@ -6,6 +6,7 @@ which no program sees; SLURM's requeue signal, which is Lightning's; processes t
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,13 @@ class Stopped(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
         self.name = signal.Signals(signum).name
+        self._said = False
+
+    def say(self, way_on: str) -> None:
+        """Print once what has ended the run and how to go on."""
+        if not self._said:
+            print(f"\nlit-pref: stopped by {self.name}; {way_on}", file=sys.stderr, flush=True)
+        self._said = True
 
 
 class StopSignals:

@@ -201,7 +201,7 @@ class DPOModule(_LanguageModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        start = checkpoint["lit_pref"]["start_fingerprint"]
+        start = checkpoint["lit_pref"].get("start_fingerprint", "")  # another method's may be measured against ours
         if start and self._start_fingerprint and start != self._start_fingerprint:
             raise UserError(
                 f"the checkpoint was trained from other weights than those of {self.policy!r}, which are its "

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -42,6 +43,7 @@ from lit_pref.models import (
     weights_fingerprint,
 )
 from lit_pref.modules.engine import Engine, prepare_layers
+from lit_pref.modules.fitting import check_names, run_names
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
 
@@ -330,13 +332,16 @@ class _LanguageModule(LightningModule):
             "noise_seed": self._noise_seed,
         }
         if "loops" in checkpoint:
+            checkpoint["lit_pref"] |= run_names(self)
             rewind(self.trainer, checkpoint["loops"]["fit_loop"])
         if self.adapter is not None:
             checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
             checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._check_adapter(checkpoint)
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_names(self, checkpoint, self.trainer.datamodule)  # type: ignore[attr-defined]
+        self.check_adapter(checkpoint)
         self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"])
         self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
 
@@ -346,9 +351,11 @@ class _LanguageModule(LightningModule):
         base |= {f"model.{name}" for name, _ in self.model.named_buffers(remove_duplicate=False)}
         return {name: value for name, value in state.items() if name not in base}
 
-    def _check_adapter(self, checkpoint: dict[str, Any]) -> None:
+    def check_adapter(self, checkpoint: dict[str, Any]) -> None:
         """Raise UserError unless the checkpoint's adapter, or its having none, is this run's: loading is not strict."""
-        saved = checkpoint["lit_pref"]
+        saved = checkpoint.get("lit_pref")
+        if not isinstance(saved, dict):
+            raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
         theirs = LoRA(**saved["adapter"]) if saved.get("adapter") else None
         if _shape(theirs) != _shape(self.adapter):
             raise UserError(
