@@ -45,7 +45,7 @@ def loose(value: Any, depth: int = 0) -> str:
     """The value's text up to Python's `==`: 1, 1.0 and True have one text, as have a set and its frozen twin.
 
     Subclasses of builtin types count as the builtin value that they hold, whatever their methods say of it. Raises
-    `NotPlainError` for anything else, and for what does not even equal itself.
+    `NotPlainError` for anything else, and for what does not even equal itself. `Decimal` and `Fraction` are numbers.
     """
     if depth > MAX_DEPTH:
         raise NotPlainError(f"a value nested deeper than {MAX_DEPTH}")
@@ -54,7 +54,8 @@ def loose(value: Any, depth: int = 0) -> str:
         return [loose(item, depth + 1) for item in items]
 
     # Not isinstance, which believes what an object says of its class.
-    for kind in type(value).__mro__:
+    kinds: tuple[Any, ...] = type(value).__mro__
+    for kind in kinds:
         if kind in _NUMBERS:
             return _number(_NUMBERS[kind](value))
         if kind is str:
@@ -71,11 +72,31 @@ def loose(value: Any, depth: int = 0) -> str:
             return "{" + ", ".join(sorted(pairs)) + ":}"
         if kind is type(None):
             return "None"
+        if (kind.__module__, kind.__name__) in _RATIOS:
+            try:
+                return _ratio(*kind.as_integer_ratio(value))
+            except (ValueError, OverflowError) as error:  # Decimal's infinities and what is no number
+                raise NotPlainError(str(error)) from error
     raise NotPlainError(f"an object of type {type(value).__name__}")
 
 
 _NUMBERS: dict[type, Callable[[Any], Any]] = {int: int.__int__, float: float.__float__, complex: complex.__complex__}
 _NUMBERS[bool] = int.__int__
+
+
+_RATIOS = ("decimal", "Decimal"), ("fractions", "Fraction")
+
+
+def _ratio(numerator: int, denominator: int) -> str:
+    """Of an exact number: the text of the int or float that equals it, where there is one."""
+    if denominator == 1:
+        return repr(numerator)
+    try:
+        nearest = numerator / denominator
+    except OverflowError:  # beyond the floats
+        nearest = 0.0
+    exact = nearest.as_integer_ratio() == (numerator, denominator)
+    return _number(nearest) if exact else f"{numerator}/{denominator}"
 
 
 def _number(value: Any) -> str:

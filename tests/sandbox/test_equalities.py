@@ -2,6 +2,8 @@
 
 import itertools
 from collections import Counter, OrderedDict, namedtuple
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -94,6 +96,18 @@ VALUES += [
     {1.0},
 ]
 VALUES += [frozenset([1]), {1: 2}, {1.0: 2}, {True: 2.0}, {"1": 2}, {1: 2, 3: 4}, {3: 4, 1: 2}, [[1], []], [[1, []]]]
+VALUES += [
+    Decimal(2),
+    Decimal("0.5"),
+    Decimal("0.1"),
+    0.1,
+    Fraction(1, 2),
+    Fraction(1, 3),
+    1 / 3,
+    Fraction(2),
+    Fraction(1, 10),
+]
+VALUES += [Decimal("-0"), Decimal(10) ** 30, Fraction(10**400, 3), 10**400]
 VALUES += [(1, 2), Point(1, 2), Counter("a"), {"a": 1}, OrderedDict(a=1), [None], ["None"], "[1, ]", [1, 2], ["1, 2"]]
 
 
@@ -103,7 +117,10 @@ def test_texts_are_equal_exactly_where_values_are():
         assert (loose(one) == loose(other)) == (one == other), (one, other)
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("nan")], object(), len, range(3), ..., complex("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), [float("nan")], object(), len, range(3), ..., complex("nan"), Decimal("Infinity"), Decimal("nan")],
+)
 def test_what_is_no_plain_value_or_equals_nothing_has_no_text(value):
     with pytest.raises(NotPlainError):
         loose(value)
