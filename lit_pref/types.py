@@ -103,7 +103,7 @@ class Check:
     code: raises AssertionError where the program is wrong; to pass it must run to its end.
     context: trusted source that is executed before it: imports and helper functions.
     entry_points: names that mean the program's, though the context may define them too. So do names that are used and
-        defined nowhere here. Arguments and results are plain values, or references to objects that stay there.
+        defined nowhere here. Tests meet its objects as Python would let them, but for what the licence tells.
     licence: what the tests may leave to methods of the program's objects though they could cheat there, as
         `f(1) == 5` could with an `__eq__` of its own: what the reference needed, from its `Verdict`. None: the program
         is a reference, and what it needs is recorded.

@@ -8,8 +8,8 @@ from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 DOUBLE = "def f(x):\n    return 2 * x\n"
 
 
-def asked(sandbox, source, code, context="", entry_points=("f",)) -> Verdict:
-    return sandbox.run([Program(source, check=Check(code, context, entry_points))])[0]
+def asked(sandbox, source, code, context="", entry_points=("f",), licence=()) -> Verdict:
+    return sandbox.run([Program(source, check=Check(code, context, entry_points, licence))])[0]
 
 
 @pytest.mark.parametrize(
@@ -186,3 +186,45 @@ def test_order_and_verdicts_do_not_depend_on_what_runs_beside(any_sandbox):
     expected = [Outcome.PASSED, Outcome.FAILED, Outcome.ERROR, Outcome.PASSED, Outcome.SYNTAX_ERROR]
     # f(1) runs with the source: where it raises, that is before any test.
     assert [verdict.outcome for verdict in verdicts] == expected * 12
+
+
+# --- licences ---------------------------------------------------------------------------------------------------------
+
+HALVES = """
+class Half:
+    def __init__(self, n):
+        self.n = n
+    def __eq__(self, other):
+        return self.n == 2 * other
+def f(x):
+    return Half(x) if x % 2 else x // 2
+"""
+AGREES = "class Any:\n    __eq__ = lambda self, other: True\ndef f(x): return Any()"
+
+
+def test_a_licence_is_what_the_reference_needed_where_it_needed_it(any_sandbox):
+    code = "assert f(4) == 2\nassert f(3) == 1.5"
+    reference = asked(any_sandbox, HALVES, code, licence=None)
+    assert reference.passed and len(reference.licence) == 1 and "__eq__ float" in reference.licence[0]
+    assert asked(any_sandbox, HALVES, code, licence=reference.licence) == Verdict(Outcome.PASSED)
+    assert asked(any_sandbox, HALVES, code).outcome is Outcome.FAILED  # the default: none
+    # What agrees with everything does so only where the reference's own method decides.
+    agreeing = asked(any_sandbox, AGREES, code, licence=reference.licence)
+    assert (agreeing.outcome, agreeing.case) == (Outcome.FAILED, 0)
+    moved = asked(any_sandbox, AGREES, "y = 0\nassert f(4) == 2\nassert f(3) == 1.5", licence=reference.licence)
+    assert (moved.outcome, moved.case) == (Outcome.FAILED, 0)
+
+
+def test_a_reference_that_needs_nothing_has_no_licence_and_samples_take_the_short_way(any_sandbox):
+    reference = asked(any_sandbox, DOUBLE, "assert f(2) == 4", licence=None)
+    assert reference == Verdict(Outcome.PASSED)
+    assert equalities(Check("assert f(2) == 4", entry_points=("f",))) is not None
+    assert equalities(Check("assert f(2) == 4", entry_points=("f",), licence=None)) is None
+
+
+def test_an_end_that_the_test_takes_for_an_error_is_none_that_it_may_expect(any_sandbox):
+    code = "two = f(1)\ntry:\n    f(0)\nexcept:\n    pass"
+    for end in ("os._exit(0)", "os.kill(os.getpid(), 9)", "print('a' * 10 ** 9)", "return 'a' * 3_000_000"):
+        source = f"import os\ndef f(x):\n    if x == 0:\n        {end}\n    return 2 * x"
+        verdict = asked(any_sandbox, source, code)
+        assert not verdict.passed and verdict.outcome is not Outcome.HARNESS_ERROR, (end, verdict)
