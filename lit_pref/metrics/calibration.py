@@ -1,14 +1,12 @@
 """Whether a reward model's margins mean what Bradley–Terry says: that chosen is preferred with probability σ(margin).
 
-Pure functions in float64, and a torchmetrics shell for validation loops. Not covered: temperature scaling, intervals of
-the calibration error (it is no mean over pairs).
+Pure functions in float64. Not covered: temperature scaling, intervals of the calibration error (it is no mean over
+pairs).
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from lit_pref.metrics.ties import mean_over_ties
 
@@ -45,34 +43,3 @@ def expected_calibration_error(margin_P: Tensor, bins: int = 10) -> Tensor:
     gap_P = mean_over_ties(size_P[None], right_P[None])[0] - torch.sigmoid(size_P)
     parts = gap_P.tensor_split(min(bins, len(gap_P)))
     return torch.stack([part.sum().abs() for part in parts]).sum() / len(gap_P)
-
-
-class PairCalibration(Metric):
-    """`nll`, `brier` and `ece` of all pairs that it is given, over all processes.
-
-    Args:
-        bins: of the calibration error.
-    """
-
-    full_state_update = False
-    margins: list[Tensor]
-
-    def __init__(self, bins: int = 10) -> None:
-        super().__init__()
-        if bins < 1:
-            raise ValueError(f"bins must be >= 1, got {bins}")
-        self.bins = bins
-        self.add_state("margins", default=[], dist_reduce_fx="cat")
-
-    def update(self, margin_P: Tensor) -> None:
-        """margin_P: score of chosen minus that of rejected."""
-        self.margins.append(margin_P.detach().float())
-
-    def compute(self) -> dict[str, Tensor]:
-        """Raises ValueError where it was given no pair."""
-        margin_P = dim_zero_cat(self.margins)
-        return {
-            "nll": pair_nll(margin_P).mean(),
-            "brier": pair_brier(margin_P).mean(),
-            "ece": expected_calibration_error(margin_P, self.bins),
-        }

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lit_pref.metrics import PairCalibration, expected_calibration_error, pair_brier, pair_nll
+from lit_pref.metrics import expected_calibration_error, pair_brier, pair_nll
 
 LN3 = math.log(3)  # σ(ln 3) = 3/4
 
@@ -53,25 +53,9 @@ def test_many_draws_come_near_to_calibration() -> None:
     assert expected_calibration_error(2 * torch.where(right, size, -size)).item() > 0.05
 
 
-def test_the_shell_takes_batches() -> None:
-    margin = torch.randn(23, generator=torch.Generator().manual_seed(1))
-    metric = PairCalibration(bins=4)
-    for batch in margin.split(5):
-        metric.update(batch)
-    found = metric.compute()
-    assert found["nll"].item() == pytest.approx(pair_nll(margin).mean().item())
-    assert found["brier"].item() == pytest.approx(pair_brier(margin).mean().item())
-    assert found["ece"].item() == pytest.approx(expected_calibration_error(margin, 4).item())
-    metric.reset()
-    metric.update(torch.tensor([0.0]))
-    assert metric.compute()["nll"].item() == pytest.approx(math.log(2))
-
-
 def test_what_has_no_calibration_is_refused() -> None:
     with pytest.raises(ValueError, match="bins must be >= 1, got 0"):
         expected_calibration_error(torch.zeros(3), 0)
-    with pytest.raises(ValueError, match="bins must be >= 1, got 0"):
-        PairCalibration(0)
     with pytest.raises(ValueError, match="at least one pair"):
         expected_calibration_error(torch.zeros(0))
     with pytest.raises(ValueError, match="a margin is NaN"):
