@@ -88,8 +88,16 @@ class BeforeAfter(Callback):
             console = get_console()
             if self.after:
                 console.print(self.table(console.width))
+            if left_out := self.left_out:
+                named = ", ".join([*list(left_out)[:5], *(["..."] if len(left_out) > 5 else [])])
+                console.print(f"left out of these figures: {len(left_out):,} ({named})", highlight=False, markup=False)
             line = f"run: {trainer.default_root_dir}"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Items that no figure is over, such as problems whose references fail their own tests, and why."""
+        return {name: why for each in self.evaluations for name, why in each.left_out.items()}
 
     def table(self, width: int = 100) -> Table:
         """The closing table for `width` columns of text; print it with rich."""

@@ -204,6 +204,7 @@ def _figures(trainer: Trainer) -> dict[str, JsonValue]:
             "before": {name: _bounds(interval) for name, interval in before.items()},
             "after": {name: _bounds(interval) for name, interval in after.items()},
         },
+        "left_out": {name: why for callback in taken for name, why in callback.left_out.items()},
     }
 
 

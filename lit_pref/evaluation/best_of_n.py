@@ -104,7 +104,8 @@ class BestOfN(Evaluation):
         return self._drawn
 
     def _draw(self, device: torch.device) -> _Drawn:
-        problems = gradable(self.task, held_out_problems(self.task, self.split, self.count, self.seed)).problems
+        held_out = held_out_problems(self.task, self.split, self.count, self.seed)
+        problems, self.left_out = gradable(self.task, held_out)
         draw, vocabulary = SampleSettings(self.samples, self.sampling, self.seed), None
         if isinstance(self.sampler, Generator):
             job = SamplingJob(self.task, problems, self.sampler, draw, generator_identity(self.sampler), None)

@@ -96,7 +96,7 @@ class PassAtK(Evaluation):
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
         held_out = held_out_problems(self.task, self.split, self.count, self.seed)
-        problems = gradable(self.task, held_out, tell=module.global_rank == 0).problems
+        problems, self.left_out = gradable(self.task, held_out, tell=module.global_rank == 0)
         key = self._key(module, problems)
         kept = None if key is None else self.cache.load(key, (len(Counts._fields), len(problems)))
         if kept is None:

@@ -14,6 +14,7 @@ _NUMBER = re.compile(
     r"(?P<minus>(?<![\w)])[-−])?\\?[$€£¥₹]?"  # behind a digit or a bracket it subtracts
     r"(?=\.?\d)(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d*)(?P<decimals>\.\d+)?(?:/(?P<below>\d+))?"
 )
+_MAX_NUMBER = 1_000  # characters: Python reads no integers of more than 4,300 digits, and nobody means them
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _MATHEMATICS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)")
 _SHOWN_ALIKE = re.compile(r"\\(?:left|right|displaystyle|[,!;: ])|\$|\s|\\text\s*(?=\{)|\\mathrm\s*(?=\{)")
@@ -81,7 +82,8 @@ def _marked(text: str) -> Iterator[str]:
 
 
 def _numbers(text: str) -> list[Fraction]:
-    return [_fraction(match) for match in _NUMBER.finditer(text) if int(match["below"] or 1)]
+    found = (match for match in _NUMBER.finditer(text) if len(match[0]) <= _MAX_NUMBER)
+    return [_fraction(match) for match in found if int(match["below"] or 1)]
 
 
 def _fraction(match: re.Match[str]) -> Fraction:

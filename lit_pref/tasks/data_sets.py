@@ -5,6 +5,7 @@ mean; items that do not fit into memory.
 """
 
 import random
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -166,9 +167,9 @@ def choice_at(row: Row, key: str, options: Sequence[str]) -> int:
             f'{row.location}: "{key}" holds no right option; test splits may be published without them: take the '
             "validation split",
         )
-    is_number = not isinstance(value, bool) and isinstance(value, int | str) and str(value).isdecimal()
+    is_number = not isinstance(value, bool) and isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,3}", str(value))
     if is_number and int(str(value)) < len(options):
         return int(str(value))
     raise RowError(
-        "no option", f'{row.location}: expected one of 0..{len(options) - 1} under "{key}", got {str(value)[:60]!r}'
+        "no option", f'{row.location}: expected one of 0..{len(options) - 1} under "{key}", got {repr(value)[:60]}'
     )

@@ -6,6 +6,7 @@ by number as its authors divided them. Not covered: `challenge_test_list`, few-s
 """
 
 import ast
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -142,7 +143,7 @@ def _prompt(style: Style, told: str) -> Text:
 def _number(row: Row) -> int:
     written = identifier_in(row, "task_id")
     digits = written.rpartition("/")[2]
-    if not digits.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", digits):
         raise RowError("no number", f'{row.location}: expected a number under "task_id", got {written[:60]!r}')
     return int(digits)
 

@@ -153,7 +153,7 @@ WRONG: tuple[Any, ...] = (None, True, 1.5, [], {}, [[]], [None], {"a": 1}, [{"ro
 ODD: tuple[Any, ...] = (
     *WRONG, 0, 10**400, "", " ", "\0", "\ud800", "a" * 20_000, "(" * 2_000, "def f(x):", "import", "\\", "'", "é\u2028",
     ["", ""], ["\0"], "[" * 3_000, {"inputs": [1], "outputs": [1]}, {"inputs": ["a"], "outputs": []}, "{}", "#### ",
-    "```", "return", "assert f", ["assert f(1"], ["assert True"], "-inf", "def f(f): f\nf", "class f: pass", "f = 1",
+    "1" * 5_000, "```", "return", ["assert f(1"], ["assert True"], "-inf", "def f(f): f\nf", "class f: pass", "f = 1",
 )  # fmt: skip
 
 

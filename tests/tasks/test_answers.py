@@ -137,3 +137,9 @@ def test_a_process_that_does_not_start_says_how_to_see_why(monkeypatch: pytest.M
         LatexJudge().compare("1", "2")
     with pytest.raises(ValueError, match="seconds must be > 0, got 0"):
         LatexJudge(0)
+
+
+def test_a_number_of_thousands_of_digits_is_none():
+    assert final_number(f"The answer is {'1' * 5_000}.") is None
+    assert final_number(f"#### 1/{'1' * 5_000}") is None
+    assert to_number("1" * 5_000) is None
