@@ -189,7 +189,9 @@ class TrainingCLI(LightningCLI):
             defaults = [callback for callback in defaults if not isinstance(callback, ProgressBar)]
         # The bar ends before others print; the record is written when they have measured.
         bars = [callback for callback in defaults if isinstance(callback, ProgressBar)]
-        kwargs["callbacks"] = [*bars, *given, *(callback for callback in defaults if callback not in bars)]
+        callbacks = [*bars, *given, *(callback for callback in defaults if callback not in bars)]
+        # The newest state holds what other checkpoint callbacks have saved.
+        kwargs["callbacks"] = sorted(callbacks, key=lambda callback: isinstance(callback, LastCheckpoint))
         if config.trainer.logger in (None, True):
             kwargs["logger"] = run_loggers(folder, config.project, f"{self._stem()}/{folder.name}")
         kwargs["plugins"] = _with_checked_checkpoints(self.config_init[self.subcommand].trainer.plugins)
