@@ -99,7 +99,8 @@ def test_log_probs_and_gradients_are_exact_or_refused_by_name(model: PreTrainedM
 
 
 def assert_close(what: str, found: Tensor, expected: Tensor, scale: float = 1.0) -> None:
-    off = (found - expected).abs().max().item()
+    # Rounding grows with the log-probs, which are in the tens where an architecture scales its logits up (MiniCPM 3).
+    off = ((found - expected).abs() - 1e-6 * expected.abs()).max().item()
     assert off <= 1e-5 * scale, f"{what}: off by {off}"
 
 
