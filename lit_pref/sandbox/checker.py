@@ -56,16 +56,19 @@ class Connection(peer.Peer):
         super().__init__(FROM_PROGRAM, TO_PROGRAM, -1, lent.actions(lambda value: self.exchange.is_own(value)))
         self._licence = licence
         self.needed: set[str] = set()
+        entries = [each.split(" ") for each in licence or () if each.startswith("name ")]
+        self._of_library = {name: meant for _, name, meant in entries}
         self._module: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
+        self._tested = ""
         self._errors: deque[tuple[BaseException, str]] = deque(maxlen=64)
         self.last: Any = None
         self.ending: peer.End | None = None
 
-    def begin(self, names: list[str], printed: bool, module: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, names: list[str], printed: bool, module: dict[str, Any], tested: str = "") -> dict[str, Any]:
         """Wait until the source has run; then those of the names that it defines stand in the module, and are kept."""
         self.result()
-        self._module, self._given = module, dict.fromkeys(names, self)
+        self._module, self._given, self._tested = module, dict.fromkeys(names, self), tested
         self.ask("names", printed, *names)
         return {name: value for name, value in self._given.items() if value is not self}
 
@@ -78,12 +81,24 @@ class Connection(peer.Peer):
             if sys.stdout is not sys.__stdout__:  # the test takes it
                 sys.stdout.write(content)
         elif name == "name":
-            meant, value = content[0], self.exchange.decode(content[1])
+            meant, value = content[0], self._meaning(content[0], self.exchange.decode(content[1]), content[2])
             if self._module.get(meant, self) is not self._given[meant]:
                 return  # the test uses the name for something of its own by now
             self._module[meant] = self._given[meant] = value
         else:
             raise ValueError("no news that are known here")
+
+    def _meaning(self, name: str, value: Any, library: str) -> Any:
+        """A name of the library's is the checker's own: under the reference's, or, where none tells, its modules'."""
+        if name == self._tested:
+            return value
+        if self._licence is None:
+            if library or name in sys.stdlib_module_names:
+                self.needed.add(f"name {name} {library or '-'}")
+            return plain.of_library(library) if library else value
+        module = f"{name}:" if name in sys.stdlib_module_names else "-"
+        meant = self._of_library.get(name, module)
+        return value if meant == "-" else plain.of_library(meant)
 
     def licensed(self, name: str, others: tuple[Any, ...]) -> bool:
         place = []
@@ -161,7 +176,7 @@ def _run(
     entry_points: list[str],
     printed: bool,
 ) -> None:
-    given = program.begin(wanted, printed, module)
+    given = program.begin(wanted, printed, module, next(iter(entry_points), ""))
     for name in entry_points:
         if name not in given:
             raise program.end("E", f"NameError: name {name!r} is not defined")

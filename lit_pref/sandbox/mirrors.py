@@ -7,13 +7,20 @@ hold nothing, but for those of subclasses of builtin types, which hold that valu
 What a program's objects could cheat by: in `f(1) == 5` or `abs(f(1) - 3.0) < 1e-6` their methods would see what is
 expected, or simply agree. So an operator whose other operand is not of the program's too needs a licence: the
 reference needed it at the same place of the test. Without one the object has no such method, or its builtin type's.
+An object that holds a value needs one for each method that the value has too: it could be one thing to `len` and `iter`
+and another to `==`. (Where it holds none, its own methods are all that there is, as in plain Python.)
 
 Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import types
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from lit_pref.sandbox import plain
+else:  # a file beside this one: nothing inside the sandbox imports the package
+    import plain
 
 _ARITHMETIC = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
 OPERATORS = {f"__{name}__" for name in ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}
@@ -81,8 +88,27 @@ def is_mirror(value: Any) -> bool:
     return type(value) is Mirror or type(type(value)) is Mirror
 
 
+_ABSENT = object()
+
+
+def _held(mirror: Any, name: str) -> Any:
+    """What the builtin type whose value it holds has under this name."""
+    kinds = type(mirror).__mro__ if not isinstance(mirror, type) else ()
+    return next((vars(kind)[name] for kind in kinds if kind in plain.HOLDERS and name in vars(kind)), _ABSENT)
+
+
+def _decides(mirror: Any, name: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether its own method is asked: where it holds a value that would answer, with a licence only."""
+    return _held(mirror, name) is _ABSENT or asker.licensed(name, arguments)
+
+
 def _method(name: str) -> Callable[..., Any]:
     def ask(self: Any, *arguments: Any) -> Any:
+        if not _decides(self, name, arguments):
+            own = _held(self, name)
+            if own is None:
+                raise TypeError(f"unhashable type: {type(self).__name__!r}")
+            return own(self, *arguments)
         return asker.ask("special", self, name, *arguments)
 
     def ask_if_licensed(self: Any, *others: Any) -> Any:
@@ -98,6 +124,8 @@ def _method(name: str) -> Callable[..., Any]:
     def show(self: Any, *arguments: Any) -> Any:
         if asker.over:
             return f"<the program's {type(self).__name__}>"
+        if not _decides(self, name, arguments):
+            return _held(self, name)(self, *arguments)
         return asker.ask("special", self, name, *arguments)
 
     made = ask_if_licensed if name in OPERATORS else show if name in ("__str__", "__repr__", "__format__") else ask
@@ -122,9 +150,12 @@ for _name in ("__iter__", "__len__", "__getitem__", "__contains__"):  # of a cla
 
 
 def _attribute(name: str) -> property:
-    return property(
-        lambda self: asker.ask("getattr", self, name), lambda self, value: asker.ask("setattr", self, name, value)
-    )
+    def read(self: Any) -> Any:
+        if _decides(self, name, ()):
+            return asker.ask("getattr", self, name)
+        return _held(self, name).__get__(self, type(self))
+
+    return property(read, lambda self, value: asker.ask("setattr", self, name, value))
 
 
 _ROOT = {

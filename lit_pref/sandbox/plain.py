@@ -6,8 +6,10 @@ its name: types, errors and functions that both processes have.
 Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
+import importlib
 import json
 import sys
+import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +139,24 @@ def name_of(value: Any) -> str:
     for part in name.split("."):
         found = getattr(found, part, None)
     return f"{module}:{name}" if found is value else ""
+
+
+def library_name(value: Any) -> str:
+    """As `name_of`, of modules too: `module:`."""
+    if type(value) is not types.ModuleType:
+        return name_of(value)
+    name = value.__name__
+    known = type(name) is str and name.partition(".")[0] in sys.stdlib_module_names and sys.modules.get(name) is value
+    return f"{name}:" if known else ""
+
+
+def of_library(name: str) -> Any:
+    """What stands in the standard library under `module:qualified.name`. Raises ImportError, AttributeError."""
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in filter(None, path.split(".")):
+        found = getattr(found, part)
+    return found
 
 
 def is_error(value: Any) -> bool:

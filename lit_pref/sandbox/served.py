@@ -76,7 +76,8 @@ class Served(peer.Peer):
         meant = vars(self._module)
         found = {name: meant[name] for name, told in self._told.items() if meant.get(name, self) is not told}
         self._told |= found
-        news: list[list[Any]] = [["name", [name, self.exchange.encode(value)]] for name, value in found.items()]
+        encode, named = self.exchange.encode, plain.library_name
+        news: list[list[Any]] = [["name", [name, encode(value), named(value)]] for name, value in found.items()]
         if self._printed.texts:
             news.append(["printed", "".join(self._printed.texts)])
             self._printed.texts.clear()

@@ -5,7 +5,9 @@ Pure functions. Lines that a program forged are compared as text, shown at most,
 
 import json
 import os
+import re
 import signal
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,7 +27,7 @@ from lit_pref.sandbox.wire import (
     VALUE_LIBRARIES,
     pack,
 )
-from lit_pref.types import Case, IOCase, Outcome, Program, Verdict
+from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 
 MAX_DETAIL = 200
 MAX_VALUE = 80
@@ -39,12 +41,21 @@ def encode_requests(program: Program) -> list[bytes]:
         if simple is not None:
             return [_request(EQUALITIES, [source, *(each.call for each in simple)])]
         licence = json.dumps(check.licence)
-        libraries = "\n".join(f"import {name}" for name in VALUE_LIBRARIES if name in source)
+        libraries = "\n".join(f"import {name}" for name in _libraries(check, source))
         return [_request(CHECK, [source], [check.code, check.context, licence, libraries, *check.entry_points])]
     inputs = [case.stdin for case in program.cases if isinstance(case, IOCase)]
     if inputs:
         return [_request(OUTPUT, [source, text]) for text in inputs]
     return [_request(CASES, [source, *(case.call for case in _calls(program))])]
+
+
+def _libraries(check: Check, source: str) -> set[str]:
+    """Modules of the standard library that the checker may have to have of its own: where it may open no file."""
+    names = {*VALUE_LIBRARIES, *re.findall(r"\w+", check.code if check.licence is not None else source)}
+    found = {name for name in names & sys.stdlib_module_names if name in source}
+    return found | {
+        each.split(" ")[2].partition(":")[0] for each in check.licence or () if each.startswith("name ")
+    } - {"-"}
 
 
 def _request(kind: int, texts: Sequence[str], check: Sequence[str] = ()) -> bytes:

@@ -228,3 +228,17 @@ def test_an_end_that_the_test_takes_for_an_error_is_none_that_it_may_expect(any_
         source = f"import os\ndef f(x):\n    if x == 0:\n        {end}\n    return 2 * x"
         verdict = asked(any_sandbox, source, code)
         assert not verdict.passed and verdict.outcome is not Outcome.HARNESS_ERROR, (end, verdict)
+
+
+def test_names_of_the_library_that_only_a_program_imports_are_the_checkers_own(any_sandbox):
+    source = "import statistics as st\nfrom math import isclose\ndef f(x): return st.mean(x)\n"
+    code = "y = [1, 2]\nassert st.mean(y) == f(y) == 1.5\nassert isclose(f(y), 1.5)"
+    reference = asked(any_sandbox, source, code, licence=None)
+    assert reference.licence == ("name isclose math:isclose", "name st statistics:")
+    assert asked(any_sandbox, source, code, licence=reference.licence).passed
+    lies = "class st:\n    mean = staticmethod(lambda y: 0)\nisclose = lambda *a: True\ndef f(x): return 0\n"
+    assert asked(any_sandbox, lies, code, licence=reference.licence).case == 0
+    close = "y = 1\nassert isclose(f(y), 1.5)"
+    assert asked(any_sandbox, lies, close, licence=reference.licence).outcome is Outcome.FAILED
+    lies = "class statistics:\n    mean = staticmethod(lambda y: 1)\ndef f(x): return 0\n"
+    assert not asked(any_sandbox, lies, "y = [f(1), 1]\nassert statistics.mean(y) == 1").passed

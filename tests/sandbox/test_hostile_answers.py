@@ -42,7 +42,7 @@ def speak(answer):
         q = hear()
         said = answer(q)
         if q[0] == 'names' and type(said) is list and said[0] == 'value' and said[1] is None and not said[2]:
-            said[2] = [['name', ['f', {'object': [900, {'standing': [901, 'function']}]}]]]
+            said[2] = [['name', ['f', {'object': [900, {'standing': [901, 'function']}]}, '']]]
         send(said)
 """
 ANSWERS = {}
@@ -103,10 +103,13 @@ TESTS = {
     "iterator": "def hidden():\n    secret = want(1)\n    yield 1\n    yield 2\nassert f(hidden()) == want(1)",
     "object": "class Shape:\n    def __init__(self):\n        self._secret, self.side = want(1), 3\n"
     "    def area(self):\n        return self.side ** 2\ns = Shape()\nassert f(s) == want(1) and s.area() == 9",
+    "borrowed": "assert statistics.mean([abs(f(1) - want(1))]) == 0\nassert statistics.fmean([f(1)]) == want(1)",
+    "lengths": "w = [want(x) for x in range(3)]\nassert len(f(w)) == len(w) and all(a == b for a, b in zip(f(w), w))",
     "output": "import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    f(1)\n"
     "assert out.getvalue() == str(want(1))",
 }
 HONEST = """
+import statistics
 def want(x):
     return 7919 * x + 11
 def f(x):
