@@ -7,6 +7,18 @@ import pytest
 from lit_pref.callbacks.stop_signals import STOP, Stopped
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals as in a foreground process: a shell has those that it starts in the background ignore Ctrl-C."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
 def test_at_once_where_nothing_waits() -> None:
     with STOP.handled(), pytest.raises(Stopped) as stop:
         signal.raise_signal(signal.SIGTERM)
