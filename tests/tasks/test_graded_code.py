@@ -32,7 +32,7 @@ class Circles(_CodeBenchmark):
     name = "circles"
 
     def __init__(self, sandbox=None, extract=True, style="completion", names=range(10), thoughts=THOUGHTS) -> None:
-        super().__init__(style, extract, thoughts, sandbox)
+        super().__init__(style, extract, thoughts, "leave_out", sandbox)
         self.names = names
 
     def _rows(self, split):
