@@ -62,7 +62,7 @@ def test_as_json_and_as_a_table():
     shown = io.StringIO()
     Console(file=shown, width=60).print(results.table("tiny, test"))
     lines = [line.split() for line in shown.getvalue().splitlines()]
-    for row in (["tiny,", "test"], ["pass@1", "50.0%", "[-inf,", "inf]"], ["no_code", "1"], ["truncated", "1"]):
+    for row in (["tiny,", "test"], ["pass@1", "50.0%"], ["no_code", "1"], ["truncated", "1"]):
         assert row in lines
     assert not any("failed" in line for line in lines)
 
