@@ -331,7 +331,7 @@ class _LanguageModule(LightningModule):
             "num_tokens": self._tokens_at_step,
             "noise_seed": self._noise_seed,
         }
-        if "loops" in checkpoint:
+        if "loops" in checkpoint and self._trainer is not None:  # None: saved by a Trainer that never ran it
             checkpoint["lit_pref"] |= run_names(self)
             rewind(self.trainer, checkpoint["loops"]["fit_loop"])
         if self.adapter is not None:
