@@ -395,7 +395,7 @@ def test_problems_without_tests_are_refused_by_default(untested: list[str], refu
 
 def test_a_policy_that_writes_no_tests_leaves_no_problem(untested: list[str], refused: Callable[..., str]) -> None:
     here = ["--policy", "embedded:coder", "--generator", "null", "--task.style", "completion", "--problems", "1"]
-    message = refused(*untested, *here, "--write_tests", "written", "--sampling.temperature", "0")
+    message = refused(*untested, *here, "--write_tests", "written", "--sampling.temperature", "0.00001")
     assert message.startswith("no problem is left; problems that had no tests: 1, problems dropped, tests: ")
     assert message.endswith("; out/checks.jsonl holds what was written") and len(checks()) == 1
 
@@ -414,6 +414,7 @@ def test_a_policy_that_writes_no_tests_leaves_no_problem(untested: list[str], re
         (["--strategy", "worst"], "strategy: expected one of 'random', 'best_vs_worst', 'length_matched', got worst"),
         (["--split", "tset"], "split: expected one of 'train', 'validation', 'test', got tset"),
         (["--sampling.temperature", "-1"], "temperature must be >= 0, got -1.0"),
+        (["--sampling.temperature", "0"], "--samples: 6 greedy samples are all alike"),
         (["--task", "CodeTsk"], "there is no class 'CodeTsk'; did you mean 'CodeTask'?"),
         (["--task.bug_rate", "2"], "bug_rate must be in [0, 1], got 2.0"),
         (["--policy", "embedded:codr"], "no embedded model is called 'embedded:codr' (did you mean 'embedded:coder'?)"),
@@ -435,7 +436,7 @@ def test_a_folder_of_other_samples_is_refused(refused: Callable[..., str]) -> No
 
 
 def test_no_pairs_are_an_error_with_the_mend(refused: Callable[..., str]) -> None:
-    message = refused("--sampling.temperature", "0")
+    message = refused("--sampling.temperature", "0.00001")  # all samples of a problem are alike
     assert message.startswith("no pairs: 16 problems, ") and "80 duplicate samples" in message
     assert summary()["counts"]["pairs"] == 0
 

@@ -91,7 +91,7 @@ def test_an_empty_file(refused: Refused) -> None:
 def test_bad_rows_are_skipped_counted_and_written(capsys: pytest.CaptureFixture[str]) -> None:
     source = pairs_file(*GOOD, {"prompt": "a", "chosen": "b"}, "{", {"prompt": "a", "chosen": "b"})
     main(fit_pairs(source, "--data.on_bad_row=skip", "--trainer.max_steps=1"))
-    assert "12 pairs; skipped rows: 2 missing key, 1 broken JSON" in capsys.readouterr().out
+    assert "pairs.jsonl: 12 rows; skipped rows: 2 missing key, 1 broken JSON" in capsys.readouterr().out
     written = json.loads(Path("runs/DPOModule/run/skipped_rows_train.json").read_text())
     assert (written["total"], written["counts"]) == (3, {"missing key": 2, "broken JSON": 1})
     assert [message.split(": ")[0] for message in written["first_messages"]] == [

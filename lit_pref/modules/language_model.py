@@ -328,7 +328,7 @@ class _LanguageModule(LightningModule):
         # Plain values only, so that checkpoints load with weights_only=True. Export reads them.
         checkpoint["lit_pref"] = {
             "policy": self.policy,
-            "num_tokens": self._tokens_at_step,
+            "num_tokens": self._tokens_of_all_ranks(),
             "noise_seed": self._noise_seed,
         }
         if "loops" in checkpoint and self._trainer is not None:  # None: saved by a Trainer that never ran it
@@ -338,11 +338,19 @@ class _LanguageModule(LightningModule):
             checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
             checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
 
+    def _tokens_of_all_ranks(self) -> int:
+        """Up to the last optimizer step. All ranks make a checkpoint's content, so that all can be asked."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return self._tokens_at_step
+        counted = torch.tensor(self._tokens_at_step, device=self.device)
+        return int(self.trainer.strategy.reduce(counted, reduce_op="sum"))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_names(self, checkpoint, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check_adapter(checkpoint)
-        self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"])
+        # Each rank counts its own, and figures are sums over ranks.
+        self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"]) if self.global_rank == 0 else 0
         self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
 
     def _trained(self, state: dict[str, Any]) -> dict[str, Any]:
