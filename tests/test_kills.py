@@ -10,7 +10,6 @@ import os
 import random
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -177,7 +176,8 @@ def started(arguments: list[str], devices: int) -> int:
         return forked(arguments)
     with Path("shown.txt").open("a") as shown:
         whole = [sys.executable, "-m", "lit_pref.cli", *arguments]
-        return subprocess.Popen(whole, stdout=shown, stderr=shown, start_new_session=True).pid
+        outputs = [(os.POSIX_SPAWN_DUP2, shown.fileno(), number) for number in (1, 2)]
+        return os.posix_spawn(sys.executable, whole, os.environ, file_actions=outputs, setsid=True)
 
 
 def ended(process: int) -> int | None:
