@@ -247,7 +247,7 @@ def further_parts(policy: str, folder: Path) -> SFTModule:
         (other_rank, [r"adapter LoRA\(r=2, lora_alpha=4,", r"this run has LoRA\(r=3, lora_alpha=4,"]),
         (other_alpha, [r"adapter LoRA\(r=2, lora_alpha=4,", r"this run has LoRA\(r=2, lora_alpha=8,"]),
         (no_adapter, [r"adapter LoRA\(r=2, lora_alpha=4,", "this run has None: give the same one, or export"]),
-        (further_parts, [r"does not fit this module: 'head.bias' should be \[1\], is absent"]),
+        (further_parts, ["trained with SFTModule, this run has Headed: give the same"]),
     ],
 )  # fmt: skip
 def test_a_checkpoint_of_something_else_is_refused(
