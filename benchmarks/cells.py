@@ -30,7 +30,7 @@ def _run(name: str, arguments: Sequence[str], folder: Path, environment: Mapping
         return
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(environment.get("RUNS_FOLDER", scratch))
-        command = [sys.executable, "-m", "lit_pref.cli", "fit", *arguments]
+        command = [sys.executable, "-m", "lit_pref.cli.main", "fit", *arguments]
         command += ["--runs_folder", str(runs), "--run_name", name]
         settings = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | environment
         done = subprocess.run(command, env=settings, capture_output=True, text=True)

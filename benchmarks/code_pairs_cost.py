@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lit_pref.code_pairs_cli import CodeSource
-from lit_pref.data.shards import write_parquet
+from lit_pref.cli.synthesize_code_pairs import CodeSource
+from lit_pref.storage.shards import write_parquet
 from lit_pref.syntax import mutants
-from lit_pref.synthesis.code_pair_stages import DESCRIBED_SCHEMA, MakePairs, WriteCode
-from lit_pref.synthesis.code_pairs import Material, PairFilters, StrongWeak, code_pair
-from lit_pref.synthesis.completions import written_code
-from lit_pref.synthesis.descriptions import repeated
-from lit_pref.synthesis.near_duplicates import SeenSnippets
-from lit_pref.synthesis.source_code import SnippetCounts, SnippetSettings, snippets_of_file, unique_snippets
+from lit_pref.synthesis.code_pairs.completions import written_code
+from lit_pref.synthesis.code_pairs.constructions import Material, PairFilters, StrongWeak, code_pair
+from lit_pref.synthesis.code_pairs.descriptions import repeated
+from lit_pref.synthesis.code_pairs.steps import DESCRIBED_SCHEMA, MakePairs, WriteCode
+from lit_pref.synthesis.mining.near_duplicates import SeenSnippets
+from lit_pref.synthesis.mining.source_code import SnippetCounts, SnippetSettings, snippets_of_file, unique_snippets
 
 PARTS = ("describer", "strong", "weak")
 MOST_TOKENS = {"describer": 1024, "strong": 512, "weak": 512}  # as configs/synthesize/code_pairs_deepseek.yaml has it

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_pref.modules import RewardFinetuneModule
-    from lit_pref.synthesis.task_pairs import TaskPairs
-    from lit_pref.tasks.reasoning_grammar import Mistake
+    from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
+    from lit_pref.tasks.embedded.reasoning.grammar import Mistake
     from lit_pref.types import Split
 
 START = "embedded:base"
@@ -128,8 +128,8 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
 
 
 def _task_pairs(arm: Arm) -> "TaskPairs":
-    from lit_pref.synthesis import code_pairs
-    from lit_pref.synthesis.task_pairs import TaskPairs
+    from lit_pref.synthesis.code_pairs.constructions import constructions as code_pairs
+    from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
 
     fields = dict(arm.pairs)
     if "construction" in fields:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 
-from lit_pref.processors import usable_processors
+from lit_pref.machine.processors import usable_processors
 
 
 class Timing(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from benchmarks.paired import Timing, peak_bytes
-from lit_pref.data.row_files import file_rows
+from lit_pref.data.reading.files import file_rows
 from lit_pref.datamodules import PairsDataModule
 
 LEARNING_RATE = 1e-4

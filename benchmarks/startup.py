@@ -67,7 +67,7 @@ class Marks(Callback):
 
 def command() -> list[str]:
     installed = Path(sys.executable).with_name("lit-pref")
-    return [str(installed)] if installed.exists() else [sys.executable, "-m", "lit_pref.cli"]
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "lit_pref.cli.main"]
 
 
 def run(config: Path, folder: Path) -> dict[str, list[float]]:

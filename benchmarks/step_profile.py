@@ -20,12 +20,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import paired, workloads
-from lit_pref.allocator import keep_freed_memory
-from lit_pref.data.formats import read_pairs
-from lit_pref.data.order import Batching
-from lit_pref.data.packing import collate_pairs, lay_out
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.data.batches.order import Batching
+from lit_pref.data.batches.packing import collate_pairs, lay_out
+from lit_pref.data.formats.pairs import read_pairs
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.losses import DPO, completion_logps, token_scores
+from lit_pref.machine.allocator import keep_freed_memory
 from lit_pref.models import lm_head, predictor_hidden_states
 from lit_pref.modules import DPOModule, Engine
 from lit_pref.types import PairBatch, PairLogps

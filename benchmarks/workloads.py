@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from lit_pref.data.formats import read_pairs
-from lit_pref.data.pair_files import write_pairs
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.data.formats.pairs import read_pairs
+from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokenizer_training import train_tokenizer
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair

@@ -357,7 +357,7 @@ class StepWeight(NamedTuple):
 
 
 class TreeBatch(NamedTuple):
-    """Token trees laid out in rows; see `lit_pref.data.packing.collate_trees`.
+    """Token trees laid out in rows; see `lit_pref.data.batches.packing.collate_trees`.
 
     A token sees the tokens at or before it that belong to its tree and to the prompt or its own branch.
     Completions are numbered 0..K-1 over the batch, tree by tree in the order given.

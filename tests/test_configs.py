@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lit_pref.cli import main
+from lit_pref.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -17,8 +17,8 @@ from rich import get_console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lit_pref.callbacks.closing_table import closing_table
 from lit_pref.evaluation.base import Evaluation
+from lit_pref.reports.closing_table import closing_table
 
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
 

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
-from lit_pref.data.shards import replacing
 from lit_pref.errors import UserError
+from lit_pref.storage.shards import replacing
 
 
 @runtime_checkable

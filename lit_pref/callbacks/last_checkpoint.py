@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from lit_pref.callbacks.stop_signals import STOP
-from lit_pref.data.position import is_at_step
+from lit_pref.data.batches.position import is_at_step
 
 _SHARE = 0.05  # of the time that saving may take
 

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from lit_pref.data.shards import write_parquet
+from lit_pref.storage.shards import write_parquet
 
 
 class PredictionsFile(BasePredictionWriter):

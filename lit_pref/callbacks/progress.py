@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
-from lit_pref.progress import ProgressLines
+from lit_pref.machine.progress import ProgressLines
 
 
 class TrainingProgress(RichProgressBar):

@@ -17,13 +17,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_pref.callbacks.before_after import BeforeAfter
-from lit_pref.callbacks.closing_table import changes
 from lit_pref.callbacks.metrics_csv import MetricsCSV
-from lit_pref.callbacks.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
-from lit_pref.data.position import validation_to_come
-from lit_pref.data.shards import JsonValue, write_json
+from lit_pref.data.batches.position import validation_to_come
+from lit_pref.machine.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
 from lit_pref.metrics.intervals import Interval
+from lit_pref.reports.closing_table import changes
 from lit_pref.sandbox import level_in_force
+from lit_pref.storage.shards import JsonValue, write_json
 
 
 @runtime_checkable

@@ -1,0 +1,1 @@
+"""Preference data from a file's line to a batch."""

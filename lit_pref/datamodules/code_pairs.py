@@ -8,13 +8,13 @@ weights of single pairs by their confidence.
 import os
 from pathlib import Path
 
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.pair_files import write_pairs
-from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.shards import provenance_digest, remove, whole_parquet
-from lit_pref.data.token_cache import PairSource
+from lit_pref.data.formats.write import write_pairs
+from lit_pref.data.tokens.cache import PairSource
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
-from lit_pref.synthesis.task_pairs import TaskPairs, task_pairs
+from lit_pref.storage.arrays import default_cache_folder
+from lit_pref.storage.shards import provenance_digest, remove, whole_parquet
+from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs, task_pairs
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Split, Task
 

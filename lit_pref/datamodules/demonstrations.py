@@ -3,11 +3,11 @@
 from itertools import chain
 from pathlib import Path
 
-from lit_pref.data.formats import DemonstrationKeys, DemonstrationsRead, read_demonstrations
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.loading import TreeCollate, TreeDataset
-from lit_pref.data.rows import OnBadRow, SkippedRows
-from lit_pref.data.tokenize import fingerprint, tokenize_demonstrations
+from lit_pref.data.batches.loading import TreeCollate, TreeDataset
+from lit_pref.data.formats.pairs import DemonstrationKeys, DemonstrationsRead, read_demonstrations
+from lit_pref.data.reading.rows import OnBadRow, SkippedRows
+from lit_pref.data.tokens.lengths import LengthLimits
+from lit_pref.data.tokens.tokenize import fingerprint, tokenize_demonstrations
 from lit_pref.datamodules.trees import Stage, _TreeDataModule, named_sources, tell_left_out
 from lit_pref.errors import UserError
 from lit_pref.tasks import CodeTask

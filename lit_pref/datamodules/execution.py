@@ -9,25 +9,18 @@ from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_pref.data.encoding import vocabulary_fingerprint
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.loading import PairCollate, TreeDataset
-from lit_pref.data.pair_files import without_tokens, write_pairs
-from lit_pref.data.reference_cache import default_cache_folder, keep_in_memory
-from lit_pref.data.tokenize import fingerprint, tokenize_pairs, tokenize_prompt
+from lit_pref.data.batches.loading import PairCollate, TreeDataset
+from lit_pref.data.formats.write import without_tokens, write_pairs
+from lit_pref.data.tokens.encoding import vocabulary_fingerprint
+from lit_pref.data.tokens.lengths import LengthLimits
+from lit_pref.data.tokens.tokenize import fingerprint, tokenize_pairs, tokenize_prompt
 from lit_pref.datamodules.trees import Stage, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.synthesis import (
-    GradedSamples,
-    PairStrategy,
-    SampleSettings,
-    SamplingJob,
-    cached_samples,
-    execution_pairs,
-)
-from lit_pref.synthesis.graded_samples import tokenizer_fingerprint
+from lit_pref.sampling import GradedSamples, PairStrategy, SampleSettings, SamplingJob, cached_samples, execution_pairs
+from lit_pref.sampling.graded_samples import tokenizer_fingerprint
+from lit_pref.storage.arrays import default_cache_folder, keep_in_memory
 from lit_pref.tasks import CodeTask
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Sampling, Split, Task

@@ -3,10 +3,10 @@
 All pairs are tokenized before the first step, once. Not covered: endless sources.
 """
 
-from lit_pref.data.formats import PairKeys
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.sources import OnBadRow
-from lit_pref.data.token_cache import PairSource
+from lit_pref.data.formats.pairs import PairKeys
+from lit_pref.data.reading.sources import OnBadRow
+from lit_pref.data.tokens.cache import PairSource
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
 from lit_pref.datamodules.trees import Stage, named_sources
 from lit_pref.types import Split

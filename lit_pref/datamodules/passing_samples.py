@@ -6,12 +6,12 @@ On the very samples that `execution.py` makes pairs of, and validated on the sam
 from dataclasses import replace
 from pathlib import Path
 
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.loading import TreeCollate, TreeDataset
-from lit_pref.data.tokenize import tokenize_demonstrations
+from lit_pref.data.batches.loading import TreeCollate, TreeDataset
+from lit_pref.data.tokens.lengths import LengthLimits
+from lit_pref.data.tokens.tokenize import tokenize_demonstrations
 from lit_pref.datamodules.execution import _ExecutionDataModule
 from lit_pref.errors import UserError
-from lit_pref.synthesis import passing_demonstrations
+from lit_pref.sampling import passing_demonstrations
 from lit_pref.types import Sampling, Split, Task
 
 

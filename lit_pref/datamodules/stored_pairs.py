@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lit_pref.data.held_out import held_out_rows
-from lit_pref.data.loading import PairCollate, TreeDataset
-from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.token_cache import PairSource, token_store
-from lit_pref.data.token_store import StoredTrees, TokenStore
+from lit_pref.data.batches.loading import PairCollate, TreeDataset
+from lit_pref.data.formats.shares import held_out_rows
+from lit_pref.data.tokens.cache import PairSource, token_store
+from lit_pref.data.tokens.store import StoredTrees, TokenStore
 from lit_pref.datamodules.trees import Stage, _TreeDataModule, tell_left_out
 from lit_pref.errors import UserError
+from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.types import Split
 
 

@@ -10,12 +10,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
-from lit_pref.data.order import Batching
-from lit_pref.data.position import DataPosition, last_step
-from lit_pref.data.rows import tell_unused
-from lit_pref.data.shards import write_json
+from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
+from lit_pref.data.batches.order import Batching
+from lit_pref.data.batches.position import DataPosition, last_step
+from lit_pref.data.reading.rows import tell_unused
 from lit_pref.errors import UserError
+from lit_pref.storage.shards import write_json
 from lit_pref.types import RowLayout
 
 Stage = Literal["train", "eval"]

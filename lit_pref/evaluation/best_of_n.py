@@ -13,16 +13,16 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.data.reference_cache import default_cache_folder
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.grading import HarnessError, held_out_problems
-from lit_pref.evaluation.scoring import RewardModel, Scored, score
 from lit_pref.generation import LocalGenerator
 from lit_pref.metrics import best_of_n, oracle_best_of_n
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.synthesis import GradedSample, GradedSamples, SampleSettings, SamplingJob, cached_samples
-from lit_pref.synthesis.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.rewards.learned import RewardModel, Scored, score
+from lit_pref.sampling import GradedSample, GradedSamples, SampleSettings, SamplingJob, cached_samples
+from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Outcome, Sampling, Split, Task
 

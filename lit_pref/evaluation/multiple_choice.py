@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.grading import Finite
-from lit_pref.evaluation.scoring import RewardModel, Scored, score
+from lit_pref.rewards.learned import RewardModel, Scored, score
 from lit_pref.types import ChoiceTask, Split
 
 _ENDLESS_QUESTIONS = 1000  # of a task that can make any number: an interval of ±3 points

@@ -9,15 +9,15 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.data.encoding import vocabulary_fingerprint
-from lit_pref.data.formats import PairKeys, read_pairs
-from lit_pref.data.pair_files import stated_vocabulary, without_tokens
-from lit_pref.data.rows import tell_unused
-from lit_pref.data.sources import source_files
+from lit_pref.data.formats.pairs import PairKeys, read_pairs
+from lit_pref.data.formats.write import stated_vocabulary, without_tokens
+from lit_pref.data.reading.rows import tell_unused
+from lit_pref.data.reading.sources import source_files
+from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.held_out_pairs import pair_figures
-from lit_pref.evaluation.scoring import RewardModel, Scored, score
+from lit_pref.rewards.learned import RewardModel, Scored, score
 from lit_pref.types import PairTask, PreferencePair, Split
 
 

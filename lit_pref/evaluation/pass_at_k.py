@@ -19,13 +19,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.data.encoding import tokenizer_identity
-from lit_pref.data.reference_cache import ArrayCache
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.encoding import tokenizer_identity
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.grading import Counts, counts, grade, held_out_problems, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import weights_fingerprint
+from lit_pref.storage.arrays import ArrayCache
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task
 
@@ -150,7 +150,7 @@ def _code(task: Task) -> str | None:
     try:
         files = [Path(inspect.getfile(type(task)))]
         for folder in ("generation", "sandbox", "syntax", "tasks"):
-            files += sorted((_PACKAGE / folder).glob("*.py"))
+            files += sorted((_PACKAGE / folder).rglob("*.py"))
         for file in files:
             digest.update(file.read_bytes())
     except (OSError, TypeError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.generation.local import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.types import Completion, Generator, Sampling, Text

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.models import load_tokenizer
 from lit_pref.types import Completion, Generator, Sampling, Text

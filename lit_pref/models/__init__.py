@@ -12,6 +12,16 @@ from lit_pref.models.adapters import (
     merged,
     train_adapter_dropout,
 )
+from lit_pref.models.attention.last_layer import hidden_states_at, predictor_hidden_states
+from lit_pref.models.attention.tree_attention import (
+    Kernel,
+    apart_obstacle,
+    can_share_prompts,
+    check_scoring,
+    sharing_obstacle,
+    tree_hidden_states,
+)
+from lit_pref.models.attention.tree_kernels import can_attend_by_tree
 from lit_pref.models.causal_lm import (
     EMBEDDED_FOLDER,
     check_vocabulary,
@@ -22,7 +32,6 @@ from lit_pref.models.causal_lm import (
 )
 from lit_pref.models.export import export_model
 from lit_pref.models.heads import lm_head
-from lit_pref.models.last_layer import hidden_states_at, predictor_hidden_states
 from lit_pref.models.modes import evaluating
 from lit_pref.models.rope import forget_length, rope_regime
 from lit_pref.models.score_head import (
@@ -33,15 +42,6 @@ from lit_pref.models.score_head import (
     saved_append_eos,
     saved_score_head,
 )
-from lit_pref.models.tree_attention import (
-    Kernel,
-    apart_obstacle,
-    can_share_prompts,
-    check_scoring,
-    sharing_obstacle,
-    tree_hidden_states,
-)
-from lit_pref.models.tree_kernels import can_attend_by_tree
 
 __all__ = [
     "EMBEDDED_FOLDER",

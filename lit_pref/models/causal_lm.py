@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lit_pref.errors import UserError
-from lit_pref.hub import hub_is_out_of_reach
+from lit_pref.machine.hub import hub_is_out_of_reach
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

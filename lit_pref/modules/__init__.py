@@ -1,7 +1,7 @@
 """The LightningModules: one a method."""
 
+from lit_pref.models.compute import Engine
 from lit_pref.modules.dpo import DPOModule
-from lit_pref.modules.engine import Engine
 from lit_pref.modules.language_model import adamw
 from lit_pref.modules.pmp import PMPretrainModule
 from lit_pref.modules.reward import RewardFinetuneModule

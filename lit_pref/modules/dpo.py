@@ -15,15 +15,15 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.errors import UserError
 from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import LoRA, load_causal_lm, weights_fingerprint
-from lit_pref.modules.engine import Engine
+from lit_pref.models.compute import Engine
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.modules.reference import StageReference, check_start, reference_logps
 from lit_pref.modules.schedules import WarmupCosine
+from lit_pref.storage.arrays import ArrayCache
 from lit_pref.types import PairBatch, PairLogps
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lit_pref.allocator import keep_freed_memory
-from lit_pref.data.position import go_on, rewind
+from lit_pref.data.batches.position import go_on, rewind
 from lit_pref.errors import UserError
 from lit_pref.losses import TokenScores, completion_logps, token_scores
+from lit_pref.machine.allocator import keep_freed_memory
 from lit_pref.metrics import Figures
 from lit_pref.models import (
     LoRA,
@@ -42,7 +42,7 @@ from lit_pref.models import (
     train_adapter_dropout,
     weights_fingerprint,
 )
-from lit_pref.modules.engine import Engine, prepare_layers
+from lit_pref.models.compute import Engine, prepare_layers
 from lit_pref.modules.fitting import check_names, run_names
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lit_pref.losses import BradleyTerry, RewardLoss, token_scores
 from lit_pref.models import LoRA, freeze_unused_lm_head, lm_head
-from lit_pref.modules.engine import Engine
+from lit_pref.models.compute import Engine
 from lit_pref.modules.language_model import LoggedStage, is_chosen
 from lit_pref.modules.reward_model import _of_pairs, _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lit_pref.data.reference_cache import ArrayCache
+from lit_pref.machine.progress import progress_bar
 from lit_pref.modules.language_model import _LanguageModule
-from lit_pref.progress import progress_bar
+from lit_pref.storage.arrays import ArrayCache
 from lit_pref.types import PairBatch, PairLogps
 
 _LONG = 2_000  # pairs from which on progress is shown: some seconds of an embedded model

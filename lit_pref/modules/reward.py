@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_pref.losses import BradleyTerry, RewardLoss
 from lit_pref.models import LoRA
-from lit_pref.modules.engine import Engine
+from lit_pref.models.compute import Engine
 from lit_pref.modules.language_model import LoggedStage
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine

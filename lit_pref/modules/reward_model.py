@@ -21,7 +21,7 @@ from lit_pref.models import (
     saved_append_eos,
     saved_score_head,
 )
-from lit_pref.modules.engine import Engine
+from lit_pref.models.compute import Engine
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.types import PairBatch, TreeBatch
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_pref.losses import completion_logps
 from lit_pref.models import LoRA
-from lit_pref.modules.engine import Engine
+from lit_pref.models.compute import Engine
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, TreeBatch

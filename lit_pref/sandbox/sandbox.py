@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.processors import usable_processors
+from lit_pref.machine.processors import usable_processors
 from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.sandbox.selftest import first_leak
 from lit_pref.sandbox.verdict import encode_requests, flaw, given, judge

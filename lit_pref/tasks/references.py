@@ -10,7 +10,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from lit_pref.errors import UserError
-from lit_pref.progress import progress_bar
+from lit_pref.machine.progress import progress_bar
 from lit_pref.types import Problem, Task, Verdict
 
 _SHOWN = 5  # problems that a line names

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.callbacks import DecayFromCheckpoint, GeometricCheckpoints
 from lit_pref.callbacks.geometric_checkpoints import geometric_steps
-from lit_pref.cli import main
+from lit_pref.cli.main import main
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer

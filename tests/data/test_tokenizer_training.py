@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from lit_pref.data.tokenizer_training import train_tokenizer
-from lit_pref.tasks.code import CodeTask
+from lit_pref.tasks.embedded.code.task import CodeTask
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_pref.data.lengths import LengthLimits
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import CodePairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import PMPretrainModule, RewardFinetuneModule
 from lit_pref.synthesis import OriginalChosen
-from lit_pref.synthesis.task_pairs import TaskPairs
+from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
 from lit_pref.tasks import CodeTask
 
 pytestmark = pytest.mark.filterwarnings(

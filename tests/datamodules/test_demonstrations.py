@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch import Trainer, seed_everything
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_pref.data.formats import DemonstrationKeys
-from lit_pref.data.lengths import LengthLimits
+from lit_pref.data.formats.pairs import DemonstrationKeys
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import DemonstrationsDataModule
 from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer

@@ -15,8 +15,8 @@ from lightning.pytorch import Trainer, seed_everything
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lit_pref.data.formats import read_pairs
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.data.formats.pairs import read_pairs
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator

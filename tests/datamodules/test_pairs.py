@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lit_pref.data.formats import PairKeys
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.packing import collate_pairs
+from lit_pref.data.batches.packing import collate_pairs
+from lit_pref.data.formats.pairs import PairKeys
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
@@ -309,7 +309,7 @@ def test_a_later_run_finds_the_tokens_and_tells_what_was_left_out(
     def again(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("lit_pref.data.token_cache.iterate_pairs", again)
+    monkeypatch.setattr("lit_pref.data.tokens.cache.iterate_pairs", again)
     second, told_again, skipped_again = run()
     assert (told_again, skipped_again) == (told, skipped)
     for stage in ("train", "eval"):

@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule
 
 from lit_pref.evaluation import MultipleChoiceAccuracy
 from lit_pref.evaluation.multiple_choice import _is_right
-from lit_pref.evaluation.scoring import Scored, score
 from lit_pref.modules import RewardFinetuneModule
+from lit_pref.rewards.learned import Scored, score
 from lit_pref.types import ChoiceTask, MultipleChoice, Split
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 
-from lit_pref.data.encoding import vocabulary_fingerprint
-from lit_pref.data.formats import PairKeys
-from lit_pref.data.pair_files import write_pairs
+from lit_pref.data.formats.pairs import PairKeys
+from lit_pref.data.formats.write import write_pairs
+from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation import PairAccuracy
-from lit_pref.evaluation.scoring import Scored, score
 from lit_pref.modules import RewardFinetuneModule
+from lit_pref.rewards.learned import Scored, score
 from lit_pref.types import PairTask, PreferencePair, Split
 
 PAIRS = [PreferencePair(f"# {i}\n", "x = 1\n" * (i % 3 + 1), "y + " * (i % 2) + "1") for i in range(6)]

@@ -19,13 +19,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.reference_cache import ArrayCache, _say_once
-from lit_pref.data.shards import ShardWriter
-from lit_pref.data.token_cache import PairSource, token_store
+from lit_pref.data.tokens.cache import PairSource, token_store
+from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.errors import UserError
-from lit_pref.synthesis.execution import SampleSettings
-from lit_pref.synthesis.graded_samples import SamplingJob, cached_samples
+from lit_pref.sampling.execution import SampleSettings
+from lit_pref.sampling.graded_samples import SamplingJob, cached_samples
+from lit_pref.storage.arrays import ArrayCache, _say_once
+from lit_pref.storage.shards import ShardWriter
 from lit_pref.types import Completion, Generator, Outcome, Problem, Sampling, Split, Task, Text, Verdict
 
 ROUNDS = int(os.environ.get("LIT_PREF_FUZZ", "1"))

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.callbacks import CheckedCheckpointIO
 from lit_pref.callbacks.checkpoint_io import read_checkpoint, write_checkpoint
-from lit_pref.cli import main
+from lit_pref.cli.main import main
 from lit_pref.datamodules import DemonstrationsDataModule
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import SFTModule, adamw

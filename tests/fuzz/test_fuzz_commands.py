@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from lit_pref.cli import main
+from lit_pref.cli.main import main
 
 ROUNDS = int(os.environ.get("LIT_PREF_FUZZ", "1"))
 COMMANDS = 10  # of one test; three tests a round
@@ -299,8 +299,8 @@ def test_the_oracle_sees_what_it_should(world: Path, monkeypatch: pytest.MonkeyP
     assert complaint([*base("evaluate"), "--problems", "nope"]) is None
     assert complaint(base("evaluate")) is None
     for broken, expected in (("raise KeyError('a')", "KeyError"), ("raise SystemExit(1)", "exit status 1")):
-        monkeypatch.setattr("lit_pref.cli._run", lambda *_, broken=broken: exec(broken))
+        monkeypatch.setattr("lit_pref.cli.main._run", lambda *_, broken=broken: exec(broken))
         assert expected in (complaint(["evaluate"]) or "")
     speaks = "from lit_pref.errors import UserError; raise UserError(\"'NoneType' object has no attribute 'x'\")"
-    monkeypatch.setattr("lit_pref.cli._run", lambda *_: exec(speaks))
+    monkeypatch.setattr("lit_pref.cli.main._run", lambda *_: exec(speaks))
     assert "speaks Python" in (complaint(["evaluate"]) or "")

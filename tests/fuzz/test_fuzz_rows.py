@@ -21,10 +21,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_pref.data.formats import iterate_pairs, read_demonstrations
-from lit_pref.data.lengths import LengthLimits
-from lit_pref.data.rows import SkippedRows
-from lit_pref.data.tokenize import tokenize_demonstrations, tokenized_chunks
+from lit_pref.data.formats.pairs import iterate_pairs, read_demonstrations
+from lit_pref.data.reading.rows import SkippedRows
+from lit_pref.data.tokens.lengths import LengthLimits
+from lit_pref.data.tokens.tokenize import tokenize_demonstrations, tokenized_chunks
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, PreferencePair
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lit_pref.data.reading.sample_files import read_samples
 from lit_pref.errors import UserError
-from lit_pref.evaluation.sample_files import read_samples
 from lit_pref.tasks import (
     GSM8K,
     MATH,

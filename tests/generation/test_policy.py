@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.policy import PolicyGenerator

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.generation import VLLMGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_pref.data.packing import collate_pairs
+from lit_pref.data.batches.packing import collate_pairs
 from lit_pref.losses import DPO, IPO, Hinge, PairObjective, completion_logps, token_scores
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import lm_head, predictor_hidden_states

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, Qwen2Config
 
-from lit_pref.data.packing import collate_pairs, lay_out
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_pairs, lay_out
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import Engine, PMPretrainModule, RewardFinetuneModule

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lit_pref.data.tokenize import tokenize_prompt
+from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import (

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from lit_pref.data.packing import collate_trees
+from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import check_scoring, lm_head, predictor_hidden_states, sharing_obstacle

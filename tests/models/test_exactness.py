@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, LlamaModel, PreTrainedModel
 
-from lit_pref.data.packing import collate_trees
+from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models import apart_obstacle, check_scoring, exactness, lm_head, predictor_hidden_states, sharing_obstacle
 from lit_pref.types import TokenTree

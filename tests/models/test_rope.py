@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from lit_pref.data.packing import collate_trees
+from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models import apart_obstacle, hidden_states_at, lm_head, predictor_hidden_states, sharing_obstacle
 from lit_pref.models.rope import rope_regime

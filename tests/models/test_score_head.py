@@ -26,9 +26,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from lit_pref.data.packing import collate_trees
+from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models.adapters import LoRA, attach
+from lit_pref.models.attention.tree_attention import tree_hidden_states
 from lit_pref.models.causal_lm import load_causal_lm
 from lit_pref.models.score_head import (
     ScoreHead,
@@ -38,7 +39,6 @@ from lit_pref.models.score_head import (
     hidden_width,
     saved_score_head,
 )
-from lit_pref.models.tree_attention import tree_hidden_states
 from lit_pref.types import TokenTree
 
 SIZE = {

@@ -16,8 +16,8 @@ from torch.nn.functional import logsigmoid, relu
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from lit_pref.data.packing import collate_pairs
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_pairs
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from lit_pref.data.packing import collate_pairs, lay_out
-from lit_pref.data.tokenize import tokenize_pairs
+from lit_pref.cli.export import export
+from lit_pref.data.batches.packing import collate_pairs, lay_out
+from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
-from lit_pref.model_cli import export
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_tokenizer
 from lit_pref.modules import Engine, PMPretrainModule, RewardFinetuneModule, adamw
 from lit_pref.types import PairBatch, PreferencePair

@@ -13,12 +13,12 @@ from tokenizers.normalizers import Replace
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from lit_pref.data.reference_cache import ArrayCache
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_causal_lm, load_tokenizer
 from lit_pref.modules import DPOModule, Engine, adamw
+from lit_pref.storage.arrays import ArrayCache
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",

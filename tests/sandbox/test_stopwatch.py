@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lit_pref.processors import usable_processors
+from lit_pref.machine.processors import usable_processors
 from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox, UnsafeSubprocessSandbox, stopwatch
 from lit_pref.sandbox.wire import STARVED, STARVED_TIMES, TIMEOUT, out_of_time
 from lit_pref.types import Case, Check, IOCase, Outcome, Program

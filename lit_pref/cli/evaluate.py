@@ -1,0 +1,245 @@
+"""`lit-pref evaluate`: pass@k of a policy, a server or a file of samples on a task, with its 95% interval.
+
+Keeps every sample with its verdict, and what the figures were made of. Not covered: going on with sampling that was
+interrupted (its samples are on the disk before grading begins); models that need more than one device, which a server
+holds better; reward models, whose recipe is `reward_cli.py`.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from rich import get_console
+
+import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
+from lit_pref.cli.export import read_option
+from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable_folder
+from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
+from lit_pref.data.tokens.encoding import tokenizer_identity
+from lit_pref.data.tokens.tokenize import tokenize_prompt
+from lit_pref.errors import UserError
+from lit_pref.evaluation.grading import HarnessError, grade, held_out_problems
+from lit_pref.generation import LocalGenerator
+from lit_pref.machine.progress import progress_bar
+from lit_pref.machine.provenance import git_state, versions
+from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.models.checkpoints import checkpoint_model
+from lit_pref.reports.results import Results, evaluation_results
+from lit_pref.sandbox import level_in_force
+from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.tasks.references import gradable
+from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
+
+RECIPES = ("pass_at_k", "reward")
+"""pass_at_k: `evaluate` below, the default; reward: a reward model on pairs, best-of-N and multiple choice."""
+_DESCRIPTION = (
+    "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
+    "a file of samples on a task, with 95% intervals over problems. The arguments of a class: --task.help HumanEval."
+)
+_EXAMPLE = "lit-pref evaluate --task HumanEval --policy my-model"
+
+
+def evaluate(
+    task: Task,
+    policy: str | None = None,
+    checkpoint: Path | None = None,
+    generator: Generator | None = None,
+    samples_file: Path | None = None,
+    split: Split = "test",
+    problems: int | None = None,
+    k: int | list[int] = 1,
+    samples: int = 1,
+    sampling: Sampling = Sampling(temperature=0.0, max_new_tokens=512),  # noqa: B008 - frozen
+    seed: int = 0,
+    batch_size: int = 64,
+    output: Path | None = None,
+) -> None:
+    """Measure pass@k with its 95% interval over problems; every sample is kept with its verdict.
+
+    Args:
+        task: CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus or CodeProblems; arguments as in --task.source FILE.
+        policy: whose completions: an embedded model, a model folder or a hub id, run in this process in fp32.
+        checkpoint: or a run's `.ckpt` file.
+        generator: or a Generator by its class, as OpenAIGenerator for a server.
+        samples_file: or a file of rows with task_id and completion, as HumanEval's own harness takes them, or with
+            solution, as EvalPlus does; at least one for every problem.
+        split: of the task.
+        problems: how many; null is all of a benchmark, and 1,000 of a task that can make any number.
+        k: the figures pass@k to give: 1, or several as in [1,10].
+        samples: completions a problem, at least the largest k; of a samples_file all are taken.
+        sampling: how completions are drawn; greedy by default.
+        seed: draws problems and samples.
+        batch_size: sequences that a policy or checkpoint decodes side by side.
+        output: the folder for results.json and samples.jsonl; runs/evaluate/<task>/<time> by default.
+    """
+    origins = {"policy": policy, "checkpoint": checkpoint, "generator": generator, "samples_file": samples_file}
+    named = [f"--{name}" for name, value in origins.items() if value is not None]
+    if len(named) != 1:
+        raise UserError(f"give one of --{', --'.join(origins)}, got {' and '.join(named) or 'none of them'}")
+    ks = _checked_ks(k)
+    folder = output or Path("runs", "evaluate", task.name, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if (folder / "results.json").exists():
+        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
+    with _for_user("--problems"):
+        chosen = held_out_problems(task, split, problems, seed)
+    start = time.monotonic()
+    if samples_file is not None:
+        given, origin = read_samples(samples_file, chosen), _of_file(samples_file)
+        _check_samples(given, chosen, ks)
+        found = gradable(task, chosen)
+        drawn = given.kept(chosen, found.problems)
+    else:
+        _check_settings(ks, samples, sampling, batch_size)
+        found = gradable(task, chosen)
+        generator, origin = _opened(policy, checkpoint, generator, batch_size)
+        folder = writable_folder("--output", folder)
+        drawn = _draw(generator, task, found.problems, samples, sampling, seed)
+        origin["sampling"] = asdict(sampling)
+    sampled = time.monotonic()
+    verdicts = _graded(task, found.problems, drawn, folder / "samples.jsonl")
+    seconds = {"sampling": sampled - start, "grading": time.monotonic() - sampled}
+    try:
+        results = evaluation_results(found.problems, drawn, verdicts, ks, found.left_out)
+    except HarnessError as error:
+        raise UserError(
+            f"{error}; no figure is given, since it would blame the model. Verdicts: {folder / 'samples.jsonl'}"
+        ) from error
+    _report(results, seconds, task, split, {**origin, "seed": seed}, folder)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def _opened(
+    policy: str | None, checkpoint: Path | None, generator: Generator | None, batch_size: int
+) -> tuple[Generator, dict[str, JsonValue]]:
+    """Who samples, and what the record says of it."""
+    if generator is not None:
+        return generator, {"generator": repr(generator)}
+    origin: dict[str, JsonValue] = {}
+    if checkpoint is not None:
+        content = read_option("--checkpoint", checkpoint)
+        if "score_head.weight" in content["state_dict"]:
+            raise UserError(f"--checkpoint: {checkpoint} is a reward model, which writes nothing: give one of a policy")
+        policy, model = content["lit_pref"]["policy"], checkpoint_model(checkpoint, content)
+        origin["checkpoint"] = str(checkpoint)
+    else:
+        assert policy is not None
+        model = load_causal_lm(policy)
+    tokenizer = load_tokenizer(policy)
+    origin |= {"policy": policy, "weights": weights_fingerprint(model), "tokenizer": tokenizer_identity(tokenizer)}
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return LocalGenerator(model, tokenizer, tokenize_prompt, batch_size), origin
+
+
+def _of_file(samples: Path) -> dict[str, JsonValue]:
+    return {"samples_file": str(samples), "digest": blake2b(samples.read_bytes(), digest_size=16).hexdigest()}
+
+
+def _draw(
+    generator: Generator, task: Task, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
+) -> Samples:
+    prompts = [problem.prompt for problem in problems]
+    with progress_bar(f"Sampling {task.name}", len(prompts) * samples) as advance, _interrupted("which samples anew"):
+        if isinstance(generator, LocalGenerator):
+            generator.on_progress = lambda done, total: advance(done)
+        return Samples(generator.generate(prompts, samples, sampling, seed), ends_known=True)
+
+
+def _graded(task: Task, problems: Sequence[Problem], drawn: Samples, path: Path) -> list[list[Verdict]]:
+    """Verdicts, which stand beside the samples at `path` then."""
+    write_samples(path, problems, drawn)
+    again = f"with --samples_file {path} in place of who samples"
+    texts = [[completion.text for completion in several] for several in drawn.completions]
+    with progress_bar(f"Grading {task.name}", sum(map(len, texts))) as advance, _interrupted(again):
+        verdicts = grade(task, problems, texts, advance)
+    write_samples(path, problems, drawn, verdicts)
+    return verdicts
+
+
+def _report(
+    results: Results, seconds: dict[str, float], task: Task, split: Split, origin: dict[str, JsonValue], folder: Path
+) -> None:
+    """The table, and results.json with all that the figures depend on; a server's key is in no generator's repr."""
+    git = git_state()
+    # The sandbox has a line of its own.
+    settings = {name: repr(value) for name, value in vars(task).items() if not name.startswith("_")}
+    record: dict[str, JsonValue] = {
+        **results.to_json(),
+        "seconds": seconds,
+        "task": {"name": task.name, "split": split, **settings},
+        **origin,
+        "sandbox": level_in_force(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+        "versions": versions(),
+    }
+    write_json(folder / "results.json", record)
+    get_console().print(results.table(f"{task.name}, {split}"))
+    print(f"sampled in {seconds['sampling']:.1f} s, graded in {seconds['grading']:.1f} s; results: {folder}")
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def _check_settings(ks: Sequence[int], samples: int, sampling: Sampling, batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"--batch_size: must be >= 1, got {batch_size}")
+    if samples < 1:
+        raise UserError(f"--samples: must be >= 1, got {samples}")
+    if samples < max(ks):
+        raise UserError(f"--samples: pass@{max(ks)} needs at least {max(ks)} samples a problem, got {samples}")
+    if samples > 1 and sampling.temperature == 0:
+        raise UserError(f"--samples: {samples} greedy samples are all alike: give --sampling.temperature, as 0.8")
+
+
+def _checked_ks(k: int | list[int]) -> list[int]:
+    ks = [k] if isinstance(k, int) else k
+    if not ks or min(ks) < 1:
+        raise UserError(f"--k: expected numbers >= 1, got {ks}")
+    return ks
+
+
+def _check_samples(drawn: Samples, problems: Sequence[Problem], ks: Sequence[int]) -> None:
+    fewest, name = min((len(several), each.id) for each, several in zip(problems, drawn.completions, strict=True))
+    if fewest < max(ks):
+        raise UserError(f"--k: pass@{max(ks)} needs at least {max(ks)} samples a problem, {name!r} has {fewest}")
+
+
+@contextmanager
+def _for_user(option: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from error
+
+
+@contextmanager
+def _interrupted(again: str) -> Iterator[None]:
+    """Say with Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command, {again}") from None
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run_evaluate(arguments: list[str]) -> None:
+    """Run the recipe that the arguments or a YAML file name."""
+    recipe = Recipe(chosen_recipe(arguments, RECIPES, default="pass_at_k"), "evaluate", RECIPES)
+    if recipe.name == "reward":
+        from lit_pref.cli.evaluate_reward import run_reward
+
+        run_reward(arguments, recipe)
+    else:
+        run_function(evaluate, arguments, _EXAMPLE, _DESCRIPTION, recipe)

@@ -1,0 +1,227 @@
+"""`lit-pref evaluate --recipe reward`: a reward model on pairs, best-of-N and multiple choice, with 95% intervals.
+
+What is measured are the very evaluations that a run takes before and after training; of pairs their calibration is
+given too. Not covered: models that need more than one device; single items (`lit-pref predict` writes those of pairs).
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich import box, get_console
+from rich.table import Table
+from torch import Tensor
+
+import lit_pref.generation
+import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
+from lit_pref.callbacks.before_after import evaluate
+from lit_pref.cli.export import read_option
+from lit_pref.cli.functions import Recipe, run_function, writable_folder
+from lit_pref.data.tokens.encoding import tokenizer_identity
+from lit_pref.errors import UserError
+from lit_pref.evaluation import BestOfN, Evaluation, HeldOutPairs, PairAccuracy, PassAtK
+from lit_pref.evaluation.grading import HarnessError
+from lit_pref.machine.provenance import git_state, versions
+from lit_pref.metrics import Interval, expected_calibration_error, mean_interval, pair_brier
+from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
+from lit_pref.modules import RewardFinetuneModule
+from lit_pref.reports.closing_table import is_share
+from lit_pref.sandbox import level_in_force
+from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.types import ChoiceTask, PairTask, Task
+
+_DESCRIPTION = (
+    "Recipe reward: measure a reward model on pairs, best-of-N or multiple choice, with 95% intervals over items. "
+    "The arguments of a class: --evaluations.help BestOfN."
+)
+_EXAMPLE = "lit-pref evaluate --config configs/evaluate/best_of_n.yaml --reward_model my-model"
+
+
+class Measured(NamedTuple):
+    """Per-item figures by name, [items] each, and what is one number for all pairs."""
+
+    figures: dict[str, Tensor]
+    calibration: dict[str, float]
+
+
+def evaluate_reward(
+    evaluations: Evaluation | list[Evaluation],
+    reward_model: str | None = None,
+    checkpoint: Path | None = None,
+    append_eos: bool | None = None,
+    calibration_bins: int = 10,
+    output: Path | None = None,
+) -> None:
+    """Measure a reward model, in fp32, with 95% intervals over items.
+
+    Args:
+        evaluations: one or a list of PairAccuracy, BestOfN, MultipleChoiceAccuracy, or classes of your own; arguments
+            as in --evaluations.pairs FILE.
+        reward_model: a folder or hub id of a sequence classifier with one label, as `lit-pref export` writes it.
+        checkpoint: or a run's `.ckpt` file.
+        append_eos: whether responses are scored behind an EOS; null is how the model was trained, and true where it
+            does not say.
+        calibration_bins: of equally many pairs each, for the calibration error `ece`.
+        output: the folder for results.json; runs/evaluate/reward/<time> by default.
+    """
+    several = evaluations if isinstance(evaluations, list) else [evaluations]
+    _check(several, reward_model, checkpoint, calibration_bins)
+    folder = output or Path("runs", "evaluate", "reward", f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if (folder / "results.json").exists():
+        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
+    module = _opened(reward_model, checkpoint, append_eos)
+    folder = writable_folder("--output", folder)
+    start = time.monotonic()
+    measured = measure(module, several, calibration_bins)
+    _report(measured, several, module, {"reward_model": reward_model, "checkpoint": checkpoint}, folder)
+    print(f"measured in {time.monotonic() - start:.1f} s; results: {folder}")
+
+
+def measure(module: RewardFinetuneModule, evaluations: Sequence[Evaluation], bins: int) -> Measured:
+    """All figures; of pairs also `brier` and the calibration error, of best-of-N also its ceiling `oracle/N`.
+
+    Raises UserError for two evaluations that give figures of one name.
+    """
+    try:
+        figures = evaluate(evaluations, module)
+    except (ValueError, HarnessError) as error:
+        hint = "; give one of them a prefix" if "another evaluation gives too" in str(error) else ""
+        raise UserError(f"--evaluations: {error}{hint}") from error
+    calibration: dict[str, float] = {}
+    for evaluation in evaluations:
+        if isinstance(evaluation, PairAccuracy):
+            margin_P = figures[f"{evaluation.prefix}margin"]
+            figures[f"{evaluation.prefix}brier"] = pair_brier(margin_P).float()
+            calibration[f"{evaluation.prefix}ece"] = float(expected_calibration_error(margin_P, bins))
+        elif isinstance(evaluation, BestOfN):
+            figures |= evaluation.oracle(module)
+    return Measured(figures, calibration)
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def _opened(reward_model: str | None, checkpoint: Path | None, append_eos: bool | None) -> RewardFinetuneModule:
+    """The reward model with its trained head; Raises UserError where there is none."""
+    if checkpoint is not None:
+        module = _of_checkpoint(checkpoint, append_eos)
+    else:
+        assert reward_model is not None
+        module = RewardFinetuneModule(reward_model, append_eos=append_eos)
+        if saved_score_head(reward_model, module.model) is None:
+            raise UserError(
+                f"--reward_model: {reward_model!r} holds no score head: expected a sequence classifier of one label, "
+                "as lit-pref export writes it of a reward model's checkpoint"
+            )
+    return module.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _of_checkpoint(checkpoint: Path, append_eos: bool | None) -> RewardFinetuneModule:
+    content = read_option("--checkpoint", checkpoint)
+    saved, state = content["lit_pref"], content["state_dict"]
+    if "score_head.weight" not in state:
+        raise UserError(f"--checkpoint: {checkpoint} is a policy, which scores nothing: give one of a reward model")
+    adapter = LoRA(**saved["adapter"]) if saved.get("adapter") else None
+    said = saved.get("append_eos", True) if append_eos is None else append_eos
+    module = RewardFinetuneModule(saved["policy"], fresh_head=True, append_eos=said, adapter=adapter)
+    module.on_load_checkpoint(content)  # refuses an adapter whose base has changed
+    module.load_state_dict(state, strict=adapter is None)
+    return module
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+def _report(
+    measured: Measured,
+    evaluations: Sequence[Evaluation],
+    module: RewardFinetuneModule,
+    origin: Mapping[str, str | Path | None],
+    folder: Path,
+) -> None:
+    """The table, and results.json with all that the figures depend on."""
+    git, intervals = git_state(), {name: mean_interval(values) for name, values in measured.figures.items()}
+    record: dict[str, JsonValue] = {
+        "figures": {name: _bounds(interval) for name, interval in intervals.items()},
+        "calibration": dict(measured.calibration),
+        "evaluations": [{"class": type(each).__name__, **_settings(each)} for each in evaluations],
+        **{name: str(value) for name, value in origin.items() if value is not None},
+        "append_eos": module.append_eos,
+        "weights": weights_fingerprint(module.model),
+        "score_head": _fingerprint(module.score_head.weight),
+        "tokenizer": tokenizer_identity(module.tokenizer),
+        "sandbox": level_in_force(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+        "versions": versions(),
+    }
+    write_json(folder / "results.json", record)
+    get_console().print(_table(measured, intervals))
+
+
+def _table(measured: Measured, intervals: Mapping[str, Interval]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="reward model",
+        title_justify="left",
+        show_header=False,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for name, interval in intervals.items():
+        percent = is_share(name, measured.figures[name])
+        table.add_row(name, interval.text(1 if percent else 3, percent), f"{interval.n:,} items")
+    for name, value in measured.calibration.items():
+        table.add_row(name, f"{value:.3f}", "")
+    return table
+
+
+def _bounds(interval: Interval) -> dict[str, JsonValue]:
+    """JSON knows no infinity, which the bounds of a single item's interval are."""
+    return {name: x if math.isfinite(x) else None for name, x in interval._asdict().items()}
+
+
+def _settings(of: object) -> dict[str, JsonValue]:
+    """Public attributes; what JSON does not know as text, but a task by its own attributes."""
+    return {name: _setting(value) for name, value in vars(of).items() if not name.startswith("_")}
+
+
+def _setting(value: object) -> JsonValue:
+    if isinstance(value, Task | ChoiceTask | PairTask):
+        return {"class": type(value).__name__, **_settings(value)}
+    return value if value is None or isinstance(value, str | int | float) else repr(value)
+
+
+def _fingerprint(weight: Tensor) -> str:
+    return blake2b(weight.detach().float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def _check(evaluations: Sequence[Evaluation], reward_model: str | None, checkpoint: Path | None, bins: int) -> None:
+    if (reward_model is None) == (checkpoint is None):
+        got = "both" if reward_model is not None else "neither of them"
+        raise UserError(f"give --reward_model or --checkpoint, got {got}")
+    if not evaluations:
+        raise UserError("--evaluations: expected at least one, as PairAccuracy, BestOfN or MultipleChoiceAccuracy")
+    for each in evaluations:
+        if isinstance(each, HeldOutPairs):
+            raise UserError("--evaluations: HeldOutPairs measures a run's validation pairs; take PairAccuracy here")
+        if isinstance(each, PassAtK):
+            raise UserError("--evaluations: PassAtK measures what a policy writes; take --recipe pass_at_k")
+    if bins < 1:
+        raise UserError(f"--calibration_bins: must be >= 1, got {bins}")
+
+
+def run_reward(arguments: list[str], recipe: Recipe) -> None:
+    run_function(evaluate_reward, arguments, _EXAMPLE, _DESCRIPTION, recipe)

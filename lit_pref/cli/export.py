@@ -1,0 +1,75 @@
+"""`lit-pref export` and `lit-pref tokenizer`: model folders from checkpoints, and the embedded models' tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+from lit_pref.callbacks.checkpoint_io import read_checkpoint
+from lit_pref.cli.functions import run_function, writable_folder
+from lit_pref.data.tokenizer_training import SMALLEST, train_tokenizer
+from lit_pref.errors import UserError
+from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
+from lit_pref.models.checkpoints import checkpoint_model
+from lit_pref.tasks import CodeTask
+
+
+def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
+    """Write a checkpoint's model as a folder that opens in transformers; an adapter is merged into its base.
+
+    Args:
+        checkpoint: a `.ckpt` file of a run.
+        output: the folder to make; it must not exist or be empty.
+        adapter_only: write the adapter alone, for `PeftModel.from_pretrained` over the base.
+    """
+    content = read_option("--checkpoint", checkpoint)
+    saved, score = content["lit_pref"], content["state_dict"].get("score_head.weight")
+    if adapter_only and score is not None:
+        raise UserError(f"--adapter_only: {checkpoint} is a reward model, whose head would be lost; export it whole")
+    policy = saved["policy"]
+    if adapter_only and not saved.get("adapter"):
+        raise UserError(f"--adapter_only: {checkpoint} was trained without an adapter and holds all weights")
+    model = checkpoint_model(checkpoint, content)
+    opener = "PeftModel.from_pretrained(base, {})" if adapter_only else "AutoModelForCausalLM.from_pretrained({})"
+    if score is None:
+        export_model(model, load_tokenizer(policy), output, adapter_only)
+    else:
+        append_eos = bool(saved.get("append_eos", True))
+        export_reward_model(model, ScoreHead(score), load_tokenizer(policy), output, append_eos)
+        opener = "AutoModelForSequenceClassification.from_pretrained({})"
+    print(f"wrote {output}; open it with {opener.format(repr(str(output)))}")
+
+
+def read_option(option: str, path: Path) -> dict[str, Any]:
+    """`read_checkpoint`, whose UserError names the option that gave the path."""
+    try:
+        return read_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
+
+
+def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: int = 0) -> None:
+    """Train the byte-level BPE tokenizer of the embedded models on their task.
+
+    Args:
+        output: the folder to write.
+        vocab_size: tokens, special ones included.
+        texts: demonstrations to learn merges from.
+        seed: of the demonstrations.
+    """
+    if vocab_size < SMALLEST:
+        raise UserError(f"--vocab_size: must be >= {SMALLEST}, the bytes and the special tokens, got {vocab_size}")
+    if texts < 1:
+        raise UserError(f"--texts: must be >= 1, got {texts}")
+    output = writable_folder("--output", output)
+    # With slips in half of them, so that their spellings are words of the vocabulary too.
+    demonstrations = CodeTask(bug_rate=0.5).demonstrations("train", texts, seed)
+    trained = train_tokenizer((f"{d.prompt}{d.completion}" for d in demonstrations), vocab_size)
+    trained.save_pretrained(output)
+    print(f"wrote {output}: {len(trained)} tokens")
+
+
+def run_export(arguments: list[str]) -> None:
+    run_function(export, arguments, "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")
+
+
+def run_tokenizer(arguments: list[str]) -> None:
+    run_function(tokenizer, arguments, "lit-pref tokenizer --output my-tokenizer")

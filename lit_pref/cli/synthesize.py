@@ -1,0 +1,261 @@
+"""`lit-pref synthesize`: preference pairs from problems with tests, in a folder that a later run can go on with.
+
+The folder holds `samples/` (graded samples in shards), `pairs.parquet`, `decontaminated.json` and `tests/` with
+`checks.jsonl` where those were asked for, and `summary.json`: counts, and all that they depend on. Tests and samples
+are made once for a folder; pairs are made again by each run, so another strategy costs seconds. Not covered: pairs of
+several tasks in one folder; a model that needs more than one device (a server or vLLM holds it).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich import box, get_console
+from rich.table import Table
+
+from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable_folder
+from lit_pref.data.formats.write import write_pairs
+from lit_pref.data.tokens.encoding import vocabulary_fingerprint
+from lit_pref.data.tokens.tokenize import tokenize_prompt
+from lit_pref.errors import UserError
+from lit_pref.evaluation.grading import Finite, held_out_problems
+from lit_pref.generation import LocalGenerator
+from lit_pref.machine.provenance import git_state, versions
+from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.sampling import ExecutionPairs, PairStrategy, SampleSettings, SamplingJob, execution_pairs, kept_samples
+from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.sandbox import level_in_force
+from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.synthesis import (
+    Decontaminated,
+    KillFilter,
+    ProblemsWithTests,
+    WriteTests,
+    decontaminate,
+    refuse_untested,
+    with_tests,
+)
+from lit_pref.tasks import CodeTask
+from lit_pref.tasks.references import Gradable, gradable
+from lit_pref.types import Generator, Problem, Sampling, Split, Task
+
+RECIPES = ("execution_pairs", "code_pairs")
+"""execution_pairs: `synthesize` below, the default; code_pairs: source code to strong and weak completions."""
+_DESCRIPTION = (
+    "Recipe execution_pairs, the default (the other one: --recipe code_pairs --help). Sample a policy on problems, run "
+    "its programs against their tests, and make pairs of what passed and what failed. "
+    "The same command goes on where it was interrupted. The arguments of a class: --generator.help OpenAIGenerator."
+)
+_DEFAULT_POLICY = "embedded:coder"
+_ENDLESS_PROBLEMS = 2000  # of a task that can make any number: about 1,200 pairs of the embedded world
+_EXAMPLE = "lit-pref synthesize --output my-pairs --task HumanEval --policy my-model"
+
+
+def synthesize(
+    output: Path,
+    task: Task | None = None,
+    policy: str | None = None,
+    generator: Generator | None = None,
+    split: Split = "train",
+    problems: int | None = None,
+    samples: int = 8,
+    sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
+    strategy: PairStrategy = "random",
+    pairs_per_problem: int = 1,
+    decontaminate_against: Task | list[Task] | None = None,
+    write_tests: WriteTests = "no",
+    min_kill_rate: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Make execution-labelled preference pairs, after arXiv 2410.18585.
+
+    Args:
+        output: the folder to make, or to go on with.
+        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, CodeProblems for a file of
+            your own, or a class of your own.
+        policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model folder
+            or a hub id.
+        generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
+        split: of the task; never train on the one that you will measure.
+        problems: how many to sample, before decontamination; null is all of a benchmark, and 2,000 of a task that can
+            make any number.
+        samples: completions a problem; the default is ours.
+        sampling: how they are drawn; the default is ours.
+        strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
+            the fewest cases before its first wrong one.
+        pairs_per_problem: at most; further ones take other completions where there are any.
+        decontaminate_against: a benchmark or a list of them, as HumanEval: problems that share 10 words in a row with
+            a prompt or a solution of its test split are dropped first, counted by benchmark.
+        write_tests: for problems that have no tests: written takes asserts from the policy or generator, recorded its
+            calls with what the reference gives; as many answers a problem as samples, drawn alike. The asserts that
+            the reference fails are dropped. no refuses such problems.
+        min_kill_rate: share of the reference's mutants (one slip each) that such tests must fail to be kept.
+        seed: draws problems, samples and pairs.
+    """
+    _check(policy, generator, samples, problems, pairs_per_problem, min_kill_rate)
+    if sampling.temperature == 0:
+        raise UserError(f"--samples: {samples} greedy samples are all alike: give --sampling.temperature, as 0.8")
+    task = task if task is not None else CodeTask()
+    benchmarks = _texts_of(decontaminate_against)
+    clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
+    if not clean.problems:
+        raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
+    if write_tests == "no":
+        refuse_untested(clean.problems)
+    opened = _opened(policy, generator)
+    output = writable_folder("--output", output)
+    draw = SampleSettings(samples, sampling, seed)
+    job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
+    tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
+    found = gradable(task, tested.problems)
+    job = replace(job, problems=found.problems)
+    graded = kept_samples(output / "samples", job, f"{len(job.problems):,} {split} problems x {samples}")
+    made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
+    settings: dict[str, JsonValue] = {
+        **job.provenance(),
+        "policy_name": opened.name,
+        "split": split,
+        "strategy": strategy,
+        "pairs_per_problem": pairs_per_problem,
+        "decontaminated_against": list(benchmarks),
+        "write_tests": write_tests,
+        "min_kill_rate": min_kill_rate,
+    }
+    _write(output, made, clean, tested, found, settings, opened.vocabulary)
+    get_console().print(_table(f"{task.name}, {split}", made, clean, tested, found))
+    if not made.pairs:
+        raise UserError(
+            f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
+            "the problems"
+        )
+    overlay = "--config configs/dpo.yaml --config configs/data/pairs.yaml"
+    print(f"to train on them: lit-pref fit {overlay} --data.train {output / 'pairs.parquet'}")
+
+
+# --- what is sampled --------------------------------------------------------------------------------------------------
+
+
+class _Opened(NamedTuple):
+    """A generator, its policy's name, what tells it apart, and fingerprints of its tokenizer where that is known."""
+
+    generator: Generator
+    name: str
+    identity: JsonValue
+    tokenizer: str | None
+    vocabulary: str | None
+
+
+def _opened(policy: str | None, generator: Generator | None) -> _Opened:
+    if generator is not None:
+        return _Opened(generator, type(generator).__name__, generator_identity(generator), None, None)
+    policy = policy or _DEFAULT_POLICY
+    model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
+    weights = weights_fingerprint(model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    local = LocalGenerator(model, tokenizer, tokenize_prompt)
+    return _Opened(local, policy, weights, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
+
+
+def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
+    try:
+        if count is None:
+            count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
+        return task.problems(split, count, seed)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"--problems: {error}") from error
+
+
+def _texts_of(benchmarks: Task | Sequence[Task] | None) -> dict[str, list[Problem]]:
+    """Each benchmark's test split; 1,000 problems of a task without end."""
+    found: dict[str, list[Problem]] = {}
+    for task in [benchmarks] if isinstance(benchmarks, Task) else benchmarks or ():
+        found.setdefault(task.name, []).extend(held_out_problems(task, "test", None, seed=0))
+    return found
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def _write(
+    output: Path,
+    made: ExecutionPairs,
+    clean: Decontaminated,
+    tested: ProblemsWithTests,
+    found: Gradable,
+    settings: dict[str, JsonValue],
+    vocabulary: str | None,
+) -> None:
+    """The summary last: where it stands, all of its run stands."""
+    file = output / "summary.json"
+    # A run that finds all samples opens no sandbox: they were run in the one of the run before.
+    level = level_in_force() or (json.loads(file.read_text())["sandbox"] if file.exists() else None)
+    file.unlink(missing_ok=True)
+    write_pairs(output / "pairs.parquet", made.pairs, vocabulary)
+    if settings["decontaminated_against"]:
+        write_json(output / "decontaminated.json", [overlap._asdict() for overlap in clean.overlaps])
+    git = git_state()
+    summary: dict[str, JsonValue] = {
+        "counts": made.counts,
+        "decontaminated": clean.counts,
+        "tests": tested.summary,
+        "left_out": {"failing_references": {**found.left_out}},
+        "provenance": settings,
+        "sandbox": level,
+        "git_commit": git.commit,
+        "git_dirty": git.dirty,
+        "versions": versions(),
+    }
+    write_json(file, summary)
+
+
+def _table(
+    title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests, found: Gradable
+) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("")
+    table.add_column("count", justify="right")
+    shared = {f"problems dropped, shared with {name}": f"{count:,}" for name, count in clean.counts.items()}
+    failing = {"problems left out, the reference fails": f"{len(found.left_out):,}"} if found.left_out else {}
+    counted = {name: f"{count:,}" for name, count in made.counts.items()}
+    for row in {**shared, **tested.table, **failing, **counted}.items():
+        table.add_row(*row)
+    return table
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def _check(
+    policy: str | None,
+    generator: Generator | None,
+    samples: int,
+    problems: int | None,
+    pairs_per_problem: int,
+    min_kill_rate: float,
+) -> None:
+    if policy is not None and generator is not None:
+        raise UserError("give --policy or --generator, not both")
+    if samples < 2:
+        raise UserError(f"--samples: must be >= 2 to hold a passing and a failing one, got {samples}")
+    if problems is not None and problems < 1:
+        raise UserError(f"--problems: must be >= 1, got {problems}")
+    if pairs_per_problem < 1:
+        raise UserError(f"--pairs_per_problem: must be >= 1, got {pairs_per_problem}")
+    if not 0 <= min_kill_rate <= 1:
+        raise UserError(f"--min_kill_rate: must be in [0, 1], got {min_kill_rate}")
+
+
+def run_synthesize(arguments: list[str]) -> None:
+    """Run the recipe that the arguments or a YAML file name."""
+    recipe = Recipe(chosen_recipe(arguments, RECIPES, default="execution_pairs"), "synthesize", RECIPES)
+    if recipe.name == "code_pairs":
+        from lit_pref.cli.synthesize_code_pairs import run_code_pairs
+
+        run_code_pairs(arguments, recipe)
+    else:
+        run_function(synthesize, arguments, _EXAMPLE, _DESCRIPTION, recipe)

@@ -1,0 +1,1 @@
+"""Tokens to batches: which trees lie together, and in which order."""

@@ -1,0 +1,1 @@
+"""Rows to text records, and back."""

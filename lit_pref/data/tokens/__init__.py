@@ -1,0 +1,1 @@
+"""Text records to tokens, kept on disk."""

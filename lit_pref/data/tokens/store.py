@@ -1,0 +1,293 @@
+"""Token trees on disk: written in one pass with constant memory, read a row at a time, checked before they are used.
+
+A store is a folder. `tokens.bin` holds tree after tree, each as the lengths of its prompt and completions (uint32)
+and then their tokens (uint16 where the vocabulary fits, else int32), little-endian; `offsets.npy` says where each
+begins, `margins.npy` by how much its chosen response is better, `prompts.npy` which have the same prompt, `store.json`
+what was counted, what the files must be, and a checksum of itself and of the folder's name. In memory stand 8 bytes a
+row. Rows are read with `pread`: pages of a mapped file count as the process's own memory.
+
+Not covered: trees of unlike numbers of completions; which store belongs to which data (`token_cache.py`); the
+`.*.tmp` folder of a process that was killed without notice (it is never read).
+"""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+import weakref
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_pref.data.reading.rows import SkippedRows
+from lit_pref.data.tokens.tokenize import TokenizedChunk
+from lit_pref.errors import UserError
+from lit_pref.storage.shards import JsonValue
+from lit_pref.types import TokenTree
+
+Rows: TypeAlias = npt.NDArray[np.int32]
+
+_TOKENS, _OFFSETS, _MARGINS, _PROMPTS = "tokens.bin", "offsets.npy", "margins.npy", "prompts.npy"
+_ABOUT = "store.json"
+_PARTS = 3  # a prompt and two completions
+
+
+class StoreWriteError(UserError):
+    """A store cannot be kept where it was to go: a read-only folder, a full disk."""
+
+
+class TokenStore:
+    """An open store of pairs.
+
+    digest: 32 hex digits that identify its token trees and their order.
+    records: pairs that it was made of.
+    largest_id: of its tokens; -1 where there is none.
+    counts: `kept`, `dropped_…` and `truncated_…` pairs; `without_margin` where only some had one.
+    skipped: rows that were no pairs, as `SkippedRows.to_json` gives them.
+    margins: one a row, or None where not every pair has one.
+    """
+
+    def __init__(self, folder: Path, check: bool = False) -> None:
+        """Raises UserError for a folder that is not a whole store.
+
+        check: read all of it and compare it with what was written, which takes about a second a gigabyte.
+        """
+        self.folder = folder
+        try:
+            about = _description(folder)
+            self._files: dict[str, Any] = about["files"]
+            for name, expected in self._files.items():
+                if (there := (folder / name).stat().st_size) != expected["bytes"]:
+                    raise ValueError(f"{name} has {there:,} bytes, expected {expected['bytes']:,}")
+                if check and _hash(folder / name) != expected["blake2b"]:
+                    raise ValueError(f"{name} has changed since it was written")
+            self.digest: str = self._files[_TOKENS]["blake2b"]
+            self.records: int = about["records"]
+            self.largest_id: int = about["largest_id"]
+            self.counts: dict[str, int] = about["counts"]
+            self.skipped: dict[str, Any] = about["skipped"]
+            self.margins = array("f", np.load(folder / _MARGINS).tobytes()) if _MARGINS in self._files else None
+            self._dtype, self._header = np.dtype(about["dtype"]), _header_words(np.dtype(about["dtype"]))
+            self._offsets: npt.NDArray[np.int64] = np.load(folder / _OFFSETS)
+            self._tokens = os.open(folder / _TOKENS, os.O_RDONLY)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+            raise UserError(f"{folder}: is no whole token store: {error}; delete the folder") from error
+        weakref.finalize(self, os.close, self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
+        return TokenStore, (self.folder,)  # a worker process opens the files for itself
+
+    def tree(self, row: int) -> TokenTree:
+        """One row; Raises IndexError beyond the last, UserError where the file has been cut since it was opened."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        start, end = (int(place) * self._dtype.itemsize for place in self._offsets[row : row + 2])
+        data = os.pread(self._tokens, end - start, start)
+        if len(data) < end - start:
+            raise UserError(f"{self.folder}: {_TOKENS} was cut short at row {row}; delete the folder and run again")
+        lengths = np.frombuffer(data, "<u4", _PARTS).tolist()
+        ids = np.frombuffer(data, self._dtype, offset=4 * _PARTS).tolist()
+        ends = list(accumulate(lengths, initial=0))
+        prompt, *completions = (tuple(ids[a:b]) for a, b in pairwise(ends))
+        return TokenTree(prompt, tuple(completions))
+
+    def completion_lengths(self, row: int) -> tuple[int, ...]:
+        """Tokens of one row's completions, without reading them."""
+        start = int(self._offsets[row]) * self._dtype.itemsize
+        header = os.pread(self._tokens, 4 * _PARTS, start)
+        return tuple(np.frombuffer(header, "<u4")[1:].tolist())
+
+    def lengths(self) -> Rows:
+        """Tokens of each row with its prompt counted once."""
+        lengths = np.empty(len(self), np.int32)
+        np.subtract(self._offsets[1:], self._offsets[:-1], out=lengths, casting="same_kind")  # no [rows] int64 between
+        lengths -= self._header
+        return lengths
+
+    def trees(self, rows: Rows | None = None) -> "StoredTrees":
+        """Some rows, in the order given, or all."""
+        return StoredTrees(self, rows)
+
+    def prompts(self) -> npt.NDArray[np.int64]:
+        """`prompt_identity` of each row; read anew at each call."""
+        prompts: npt.NDArray[np.int64] = np.load(self.folder / _PROMPTS)
+        return prompts
+
+
+class StoredTrees(Sequence[TokenTree]):
+    """Rows of a store; 8 bytes each in memory at most, on top of the store's."""
+
+    def __init__(self, store: TokenStore, rows: Rows | None = None) -> None:
+        self.store, self.rows = store, rows
+
+    def __len__(self) -> int:
+        return len(self.store) if self.rows is None else len(self.rows)
+
+    @overload
+    def __getitem__(self, row: int) -> TokenTree: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[TokenTree]: ...
+    def __getitem__(self, row: int | slice) -> TokenTree | list[TokenTree]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        return self.store.tree(range(len(self))[row] if self.rows is None else int(self.rows[row]))
+
+    def completion_lengths(self, row: int) -> tuple[int, ...]:
+        """Tokens of one row's completions, without reading them."""
+        return self.store.completion_lengths(row if self.rows is None else int(self.rows[row]))
+
+    @property
+    def lengths(self) -> Rows:
+        """Tokens of each with its prompt counted once."""
+        lengths = self.store.lengths()
+        return lengths if self.rows is None else lengths[self.rows]
+
+    @property
+    def margins(self) -> "array[float] | None":
+        """One a row, or None where not every pair of the store has one."""
+        if self.store.margins is None or self.rows is None:
+            return self.store.margins
+        return array("f", np.frombuffer(self.store.margins, np.float32)[self.rows].tobytes())
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that identify these trees and their order, by their store and their places in it."""
+        if self.rows is None:
+            return self.store.digest
+        digest = hashlib.blake2b(self.store.digest.encode(), digest_size=16)
+        digest.update(self.rows.astype("<i4", copy=False).data)
+        return digest.hexdigest()
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int, skipped: SkippedRows) -> None:
+    """Write what `tokenized_chunks` gives under the name `folder`, whole or not at all.
+
+    vocabulary: how many tokens there are; `skipped` is read after the last chunk.
+
+    Raises StoreWriteError where it cannot be kept there, UserError for a sampled token id beyond the vocabulary's type,
+    and what the chunks raise. Where another process has made the same store meanwhile, that one stays.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    dtype = np.dtype("<u2" if vocabulary <= 2**16 else "<i4")
+    offsets, margins, prompts, counts, records = array("q", [0]), array("f"), array("q"), Counter(kept=0), 0
+    largest = -1
+    try:
+        with _keeping(folder):
+            temporary.mkdir(parents=True)
+            (temporary / _TOKENS).touch()
+        for chunk in chunks:
+            words, words_a_tree, largest_here = _encoded(chunk.trees, dtype)
+            largest = max(largest, largest_here)
+            # Opened for the while, so that a full disk shows here and not when an error on the way closes the file.
+            with _keeping(folder), (temporary / _TOKENS).open("ab") as stream:
+                stream.write(words.data)
+            offsets.frombytes((offsets[-1] + np.cumsum(words_a_tree)).tobytes())
+            margins.extend(math.nan if margin is None else margin for margin in chunk.margins)
+            prompts.extend(chunk.prompts)
+            counts.update(chunk.counts)
+            records += chunk.records
+        without = int(np.isnan(np.frombuffer(margins, np.float32)).sum())
+        if 0 < without < len(margins):
+            counts["without_margin"] = without
+        with _keeping(folder):
+            np.save(temporary / _OFFSETS, np.frombuffer(offsets, np.int64))
+            if margins and not without:
+                np.save(temporary / _MARGINS, np.frombuffer(margins, np.float32))
+            np.save(temporary / _PROMPTS, np.frombuffer(prompts, np.int64))
+            files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
+            about: dict[str, JsonValue] = {"files": files, "dtype": dtype.str, "records": records}
+            about |= {"largest_id": largest, "counts": dict(counts), "skipped": skipped.to_json()}
+            about["blake2b"] = _checksum(folder.name, about)
+            (temporary / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            _publish(temporary, folder)
+    finally:  # after Ctrl-C too nothing half written is left
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreWriteError(f"{folder}: tokens cannot be kept there: {error.strerror or error}") from error
+
+
+class _Encoded(NamedTuple):
+    """The words of a file, how many belong to each tree, and the largest token."""
+
+    words: npt.NDArray[Any]
+    words_a_tree: npt.NDArray[np.int64]
+    largest_id: int
+
+
+def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> _Encoded:
+    lengths = np.array([(len(prompt), *map(len, completions)) for prompt, completions in trees], "<u4")
+    lengths = lengths.reshape(len(trees), _PARTS)
+    header = _header_words(dtype)
+    words_a_tree = lengths.sum(1, dtype=np.int64) + header
+    total = int(words_a_tree.sum())
+    ids = np.fromiter(
+        chain.from_iterable(chain(prompt, *completions) for prompt, completions in trees),
+        np.int64,
+        total - header * len(trees),
+    )
+    largest = int(ids.max(initial=-1))
+    if largest > np.iinfo(dtype).max:
+        raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
+    starts = np.cumsum(words_a_tree) - words_a_tree
+    is_id = np.ones(total, bool)
+    is_id[starts[:, None] + np.arange(header)] = False
+    words = np.empty(total, dtype)
+    words[is_id] = ids
+    words[~is_id] = lengths.view(dtype).reshape(-1)
+    return _Encoded(words, words_a_tree, largest)
+
+
+def _header_words(dtype: np.dtype[Any]) -> int:
+    return 4 * _PARTS // dtype.itemsize
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """What `store.json` says; Raises ValueError where that is not what was written there."""
+    about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    stated = about.pop("blake2b", None) if isinstance(about, dict) else None
+    if stated != _checksum(folder.name, about):
+        raise ValueError(f"{_ABOUT} has changed since it was written, or is another folder's")
+    checked: dict[str, Any] = about
+    return checked
+
+
+def _checksum(name: str, about: JsonValue) -> str:
+    return hashlib.blake2b(json.dumps([name, about], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _described(path: Path) -> dict[str, JsonValue]:
+    return {"bytes": path.stat().st_size, "blake2b": _hash(path)}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / _ABOUT).is_file():
+            raise  # else another process was faster

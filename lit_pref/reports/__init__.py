@@ -1,0 +1,1 @@
+"""What a reader sees at the end: tables and result files."""

@@ -1,0 +1,1 @@
+"""Tests that a model writes, and which of them are worth keeping."""

@@ -1,0 +1,1 @@
+"""Snippets to preference pairs, after CodePMP."""

@@ -1,0 +1,99 @@
+"""Code that models write from descriptions: how they are asked, and the code in what they answer.
+
+In the released code of arXiv 2410.02229 (CodePMP) the same description goes to a strong and to a weak model [C]; how
+they were asked there is not known. Ours [D]: both styles of asking, the sampling, and that a side is code alone,
+without the answer's fence or prose, so that no side is known by its wrapping.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from lit_pref.errors import UserError
+from lit_pref.syntax.languages import LanguageName
+from lit_pref.syntax.thoughts import without_thoughts
+from lit_pref.synthesis.code_pairs.sides import Written, answered_code, continued_code
+from lit_pref.synthesis.mining.snippets import Snippet
+from lit_pref.types import Completion, Generator, Sampling, Text
+
+Style = Literal["signature", "instruct"]
+"""How code is asked for.
+
+signature: the description as a comment and the snippet's signature, to be gone on with: for base models, and for the
+embedded ones, which learned it so.
+instruct: a request in words, for models that follow instructions; the name is up to them.
+"""
+
+Role = Literal["strong", "weak", "clipped"]
+"""Who writes a completion: the strong model, the weak one, or the strong one from a clipped description."""
+
+_REQUEST = """\
+Write {language} code that does what is described. Answer with the code alone.
+
+### Description:
+{description}
+
+### Code:
+"""
+_NEXT_TURN = re.compile(r"^[ \t]*#{3,4} (?:Description|Code|Response|Instruction)\b|<\|[^|\n]*\|>|</?s>", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """How strong and weak code is asked for and drawn; all of it is ours.
+
+    Args:
+        style: signature or instruct.
+        sampling: how it is drawn.
+    """
+
+    style: Style = "signature"
+    sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_new_tokens=512)  # noqa: RUF009 - frozen
+
+
+def completion_prompt(snippet: Snippet, description: str, style: Style) -> str:
+    """What a model is given to write code that fits the description."""
+    if style == "instruct":
+        return _REQUEST.format(language=snippet.language, description=description)
+    mark = "#" if snippet.language == "python" else "//"
+    comment = "\n".join(f"{mark} {line}".rstrip() for line in description.splitlines())
+    return f"{comment}\n{snippet.signature.rstrip()}\n"
+
+
+def written_code(snippet: Snippet, text: str, finished: bool, style: Style) -> Written:
+    """The code of an answer to `completion_prompt`, without what was thought before it."""
+    text = without_thoughts(text)
+    if turn := _NEXT_TURN.search(text):
+        text, finished = text[: turn.start()], True
+    if style == "instruct":
+        return answered_code(text, finished)
+    return continued_code(snippet.signature, text, finished, cast(LanguageName, snippet.language))
+
+
+def clipped(description: str, keep: float) -> str:
+    """The first words of a description, at least one and never all; "" for a description of one word.
+
+    keep: the share of its words that stay.
+    """
+    words = list(re.finditer(r"\S+", description))
+    if len(words) < 2:
+        return ""
+    kept = min(len(words) - 1, max(1, math.ceil(keep * len(words))))
+    return description[: words[kept - 1].end()]
+
+
+def completed(
+    name: str, generator: Generator, prompts: Sequence[Text], sampling: Sampling, seed: int
+) -> list[Completion]:
+    """One completion a prompt, in order.
+
+    name: the generator's part, for the message.
+    Raises UserError where the generator does not give one for each.
+    """
+    found = generator.generate(prompts, 1, sampling, seed) if prompts else []
+    if len(found) != len(prompts) or any(len(several) != 1 for several in found):
+        given = f"{sum(map(len, found))} completions for {len(prompts)} prompts"
+        raise UserError(f"--{name}: {type(generator).__name__} gave {given}: expected one each")
+    return [several[0] for several in found]

@@ -1,0 +1,1 @@
+"""Long work in stages of shards: resumable, in this process, in several, or on Ray."""

@@ -1,0 +1,1 @@
+"""Tasks made by a grammar, endless and seeded, that need no files."""

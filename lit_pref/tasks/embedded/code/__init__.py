@@ -1,0 +1,1 @@
+"""Short functions from descriptions."""

