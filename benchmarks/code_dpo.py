@@ -20,7 +20,7 @@ from benchmarks.cells import figures, run_all
 ARMS = {
     "RFT": ("--config", "configs/sft_passing.yaml"),
     "DPO": ("--config", "configs/dpo.yaml"),
-    "DPO, weak model's pairs": ("--config", "configs/dpo.yaml", "--data.sampler", "embedded:coder-weak"),
+    "DPO, weak model's pairs": ("--config", "configs/dpo.yaml", "--data.sampled_policy", "embedded:coder-weak"),
     "DPO, best against worst": ("--config", "configs/dpo.yaml", "--data.strategy", "best_vs_worst"),
 }
 

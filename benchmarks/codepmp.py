@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lit_pref.modules import RewardFinetuneModule
-    from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
+    from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs
     from lit_pref.tasks.embedded.reasoning.grammar import Mistake
     from lit_pref.types import Split
 
@@ -46,7 +46,7 @@ class Arm:
     """How a reward model comes about before it is finetuned; without `descriptions` it is the language model.
 
     lr, epochs: of finetuning.
-    pairs: fields of TaskPairs, a construction by its name.
+    pairs: fields of StrongWeakPairs, a construction by its name.
     others: also finetuned on the other tasks.
     solver: finetuned on right and wrong solutions that the language model samples, of like length, instead of on
         mistakes put into right ones; a size is then a number of problems.
@@ -119,7 +119,7 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
     module = PMPretrainModule(
         START, arm.rm_coef, arm.lm_coef, append_eos=arm.append_eos, optimizer=adamw(**PRETRAINING)
     )
-    data = CodePairsDataModule(descriptions=arm.descriptions, made=_task_pairs(arm), seed=seed)
+    data = CodePairsDataModule(descriptions=arm.descriptions, answers=_task_pairs(arm), seed=seed)
     trainer, seconds = _fit(module, data, epochs=1)
     folder = scratch / "pretrained"
     export_reward_model(module.model, module.score_head, module.tokenizer, folder, arm.append_eos)
@@ -127,21 +127,21 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
     return str(folder), {**figures, "pairs": len(data.data["train"]), "seconds": seconds}
 
 
-def _task_pairs(arm: Arm) -> "TaskPairs":
+def _task_pairs(arm: Arm) -> "StrongWeakPairs":
     from lit_pref.synthesis.code_pairs.constructions import constructions as code_pairs
-    from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
+    from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs
 
     fields = dict(arm.pairs)
     if "construction" in fields:
         fields["construction"] = getattr(code_pairs, fields["construction"])()
-    return TaskPairs(**fields)
+    return StrongWeakPairs(**fields)
 
 
 def _data(arm: Arm, task: Any, size: int, seed: int, split: "Split") -> Any:
-    from lit_pref.datamodules import ExecutionPairsDataModule, ReasoningPairsDataModule
+    from lit_pref.datamodules import ExecutionPairsDataModule, TaskPairsDataModule
 
     if not arm.solver:
-        return ReasoningPairsDataModule(task, size, split, 16, batch_size=BATCH, seed=seed)
+        return TaskPairsDataModule(task, size, split, 16, batch_size=BATCH, seed=seed)
     return ExecutionPairsDataModule(
         task, size, 8, _sampling(), "length_matched", 1, split, 100, START, batch_size=BATCH, seed=seed
     )

@@ -21,7 +21,7 @@ from benchmarks.paired import Side, Timing
 from benchmarks.peers import lightning_epoch, optimizer, trl_epoch
 from benchmarks.workloads import Workload
 from lit_pref.losses import DPO
-from lit_pref.modules import DPOModule, Engine
+from lit_pref.modules import Compute, DPOModule
 
 WORKLOADS = {each.name: each for each in workloads.ALL}
 BETA = 0.1
@@ -29,8 +29,8 @@ BETA = 0.1
 
 def ours(folder: Path, batch_size: int, precision: str, device: str, compiled: bool) -> Timing:
     def module() -> DPOModule:
-        policy, engine = str(folder / "model"), Engine(compile=compiled)
-        return DPOModule(policy, DPO(BETA), engine=engine, optimizer=optimizer, scheduler=None)
+        policy, compute = str(folder / "model"), Compute(compile=compiled)
+        return DPOModule(policy, DPO(BETA), compute=compute, optimizer=optimizer, scheduler=None)
 
     return lightning_epoch(module, folder / "pairs.parquet", batch_size, precision, device)
 
@@ -104,7 +104,7 @@ def main() -> None:
     cases = [*on_cpu, "docstrings:bf16", f"{workloads.GPU.name}:bf16"]
     parser.add_argument("--workloads", nargs="+", default=cases[:-1], choices=cases, help="default: those for a CPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--compile", action="store_true", help="also ours with Engine(compile=True)")
+    parser.add_argument("--compile", action="store_true", help="also ours with Compute(compile=True)")
     arguments = parser.parse_args()
     paired.be_quiet()
     paired.use_processors()

@@ -22,7 +22,7 @@ from benchmarks.paired import Timing
 from benchmarks.peers import lightning_epoch, optimizer, trl_epoch
 from benchmarks.workloads import Workload
 from lit_pref.models import export_reward_model, fresh_score_head, load_causal_lm, load_tokenizer
-from lit_pref.modules import Engine, PMPretrainModule, RewardFinetuneModule
+from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule
 
 WORKLOADS = {each.name: each for each in (workloads.DOCSTRINGS, workloads.LONG_PROMPTS)}
 TOLERANCE = 1e-5  # of fp32 losses, relative
@@ -30,8 +30,8 @@ TOLERANCE = 1e-5  # of fp32 losses, relative
 
 def ours(folder: Path, batch_size: int, compiled: bool = False) -> Timing:
     def module() -> RewardFinetuneModule:
-        policy, engine = str(folder / "classifier"), Engine(compile=compiled)
-        return RewardFinetuneModule(policy, engine=engine, optimizer=optimizer, scheduler=None)
+        policy, compute = str(folder / "classifier"), Compute(compile=compiled)
+        return RewardFinetuneModule(policy, compute=compute, optimizer=optimizer, scheduler=None)
 
     return lightning_epoch(module, folder / "pairs.parquet", batch_size, "fp32")
 
@@ -100,7 +100,7 @@ def compare(workload: Workload, runs: int, compiled: bool) -> dict[str, float]:
 def main() -> None:
     parser = paired.parser(__doc__)
     parser.add_argument("--workloads", nargs="+", default=[*WORKLOADS], choices=[*WORKLOADS], help="default: all")
-    parser.add_argument("--compile", action="store_true", help="also ours with Engine(compile=True)")
+    parser.add_argument("--compile", action="store_true", help="also ours with Compute(compile=True)")
     arguments = parser.parse_args()
     paired.be_quiet()
     paired.use_processors()

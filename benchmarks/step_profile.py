@@ -3,7 +3,7 @@
     python -m benchmarks.step_profile [--json FILE] [--runs 5]
 
 Docstring pairs in fp32, 8 at a time. `repeated` is the layout of peers, `dense` shares prompts under dense masks with
-logits through autograd, `trees` is what the kit does, `compiled` the same with Engine(compile=True); the first two run
+logits through autograd, `trees` is what the kit does, `compiled` the same with Compute(compile=True); the first two run
 with the allocator as it comes. Each runs in a process of its own; figures are means over the profiled steps, and the
 profiler itself takes its share of what is left over.
 """
@@ -27,7 +27,7 @@ from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.losses import DPO, completion_logps, token_scores
 from lit_pref.machine.allocator import keep_freed_memory
 from lit_pref.models import lm_head, predictor_hidden_states
-from lit_pref.modules import DPOModule, Engine
+from lit_pref.modules import Compute, DPOModule
 from lit_pref.types import PairBatch, PairLogps
 
 KINDS = {
@@ -37,21 +37,21 @@ KINDS = {
     "optimizer and clipping": ("aten::_fused_adamw", "aten::linalg_vector_norm", "aten::_foreach"),
 }
 VARIANTS = {
-    "repeated": Engine(layout="repeated"),
-    "dense": Engine(layout="shared"),
-    "trees": Engine(layout="packed"),
-    "compiled": Engine(layout="packed", compile=True),
+    "repeated": Compute(layout="repeated"),
+    "dense": Compute(layout="shared"),
+    "trees": Compute(layout="packed"),
+    "compiled": Compute(layout="packed", compile=True),
 }
 
 
-def batches(module: DPOModule, folder: Path, engine: Engine) -> list[PairBatch]:
+def batches(module: DPOModule, folder: Path, compute: Compute) -> list[PairBatch]:
     trees = tokenize_pairs(read_pairs(folder / "pairs.parquet").pairs, module.tokenizer).trees
     lengths = np.array([tree.shared_length for tree in trees], np.int32)
     order = Batching(lengths, workloads.DOCSTRINGS.batch_size).shuffled(np.random.default_rng([0, 0]))
     made = []
     for rows in map(order.__getitem__, range(len(order))):
-        laid = lay_out([trees[row] for row in rows], engine.layout)
-        made.append(collate_pairs(laid, rows, module.tokenizer.pad_token_id, shared=engine.layout != "repeated"))
+        laid = lay_out([trees[row] for row in rows], compute.layout)
+        made.append(collate_pairs(laid, rows, module.tokenizer.pad_token_id, shared=compute.layout != "repeated"))
     return made
 
 
@@ -59,10 +59,10 @@ def measure(variant: str, folder: Path, steps: int) -> dict[str, float]:
     """Milliseconds a step by kind."""
     paired.be_quiet()
     paired.use_processors()
-    engine, old = VARIANTS[variant], variant in ("repeated", "dense")
+    compute, old = VARIANTS[variant], variant in ("repeated", "dense")
     if not old:
         keep_freed_memory()
-    module = DPOModule(str(folder / "model"), DPO(0.1), engine=engine, scheduler=None)
+    module = DPOModule(str(folder / "model"), DPO(0.1), compute=compute, scheduler=None)
     if old:
         module.model._supports_attention_backend = False
         head = lm_head(module.model)
@@ -82,7 +82,7 @@ def measure(variant: str, folder: Path, steps: int) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
 
-    several = batches(module, folder, engine)
+    several = batches(module, folder, compute)
     for batch in several:
         step(batch)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

@@ -104,7 +104,7 @@ def embedded(value: Any) -> Any:
     if isinstance(value, Mapping):
         if value.get("class_path") in EMBEDDED_TASKS:
             return {"class_path": EMBEDDED_TASKS[value["class_path"]]}
-        inner = {key: "embedded:coder" if key == "sampler" else embedded(x) for key, x in value.items()}
+        inner = {key: "embedded:coder" if key == "sampled_policy" else embedded(x) for key, x in value.items()}
         if "task" in value.get("init_args", {}):  # a data set may be measured whole, which these tasks cannot be
             count = {"MultipleChoiceAccuracy": "questions"}.get(value["class_path"], "problems")
             inner["init_args"] = {count: FEW[count], **inner["init_args"]}
@@ -114,7 +114,7 @@ def embedded(value: Any) -> Any:
 
 def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     """Options that put the embedded world, or a file of rows, in place of a paper's data."""
-    if written["class_path"] == "ReasoningPairsDataModule":
+    if written["class_path"] == "TaskPairsDataModule":
         return [f"--data.task={json.dumps(embedded(written['init_args']['task']))}"]
     if written["class_path"] == "CodePairsDataModule":
         return ["--data.train=null", f"--data.descriptions={SMALL['descriptions']}", "--data.validation_share=0.1"]

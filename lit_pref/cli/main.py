@@ -29,7 +29,7 @@ commands
                                             lit-pref tokenizer --output FOLDER
 
 modules      DPOModule, SFTModule, PMPretrainModule, RewardFinetuneModule
-data         ExecutionPairsDataModule, PassingSamplesDataModule, CodePairsDataModule, ReasoningPairsDataModule,
+data         ExecutionPairsDataModule, PassingSamplesDataModule, CodePairsDataModule, TaskPairsDataModule,
              PairsDataModule, DemonstrationsDataModule
 objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget

@@ -21,7 +21,7 @@ from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import Finite, held_out_problems
+from lit_pref.evaluation.grading import Sized, held_out_problems
 from lit_pref.generation import LocalGenerator
 from lit_pref.machine.provenance import git_state, versions
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
@@ -162,7 +162,7 @@ def _opened(policy: str | None, generator: Generator | None) -> _Opened:
 def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
     try:
         if count is None:
-            count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
+            count = task.size(split) if isinstance(task, Sized) else _ENDLESS_PROBLEMS
         return task.problems(split, count, seed)
     except UserError:
         raise

@@ -5,7 +5,7 @@ from lit_pref.datamodules.demonstrations import DemonstrationsDataModule
 from lit_pref.datamodules.execution import ExecutionPairsDataModule
 from lit_pref.datamodules.pairs import PairsDataModule
 from lit_pref.datamodules.passing_samples import PassingSamplesDataModule
-from lit_pref.datamodules.task_pairs import ReasoningPairsDataModule
+from lit_pref.datamodules.task_pairs import TaskPairsDataModule
 
 __all__ = [
     "CodePairsDataModule",
@@ -13,5 +13,5 @@ __all__ = [
     "ExecutionPairsDataModule",
     "PairsDataModule",
     "PassingSamplesDataModule",
-    "ReasoningPairsDataModule",
+    "TaskPairsDataModule",
 ]

@@ -14,7 +14,7 @@ from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
 from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.storage.shards import provenance_digest, remove, whole_parquet
-from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs, task_pairs
+from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs, strong_weak_pairs
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Split, Task
 
@@ -30,7 +30,7 @@ class CodePairsDataModule(_StoredPairsDataModule):
             is.
         task: whose descriptions are answered where `train` is not given; by default the embedded code task.
         descriptions: how many.
-        made: who answers them, and what becomes a pair.
+        answers: who answers them, and what becomes a pair.
         limits: lengths in tokens, and what becomes of longer pairs. Where a prompt fills the length, both sides would
             be equal: such pairs are dropped and counted.
         batch_size: pairs a batch and device.
@@ -47,7 +47,7 @@ class CodePairsDataModule(_StoredPairsDataModule):
         template: str | None = None,
         task: Task | None = None,
         descriptions: int = 12_000,
-        made: TaskPairs = TaskPairs(),  # noqa: B008 - frozen
+        answers: StrongWeakPairs = StrongWeakPairs(),  # noqa: B008 - frozen
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         batch_size: int = 32,
         max_tokens_per_batch: int | None = None,
@@ -62,7 +62,7 @@ class CodePairsDataModule(_StoredPairsDataModule):
             raise ValueError("validation names a file and train does not: name both, or neither")
         self.train, self.validation, self.template = train, validation, template
         self.task = task if task is not None else CodeTask()
-        self.descriptions, self.made, self.limits = descriptions, made, limits
+        self.descriptions, self.answers, self.limits = descriptions, answers, limits
 
     def _sources(self) -> dict[Split, PairSource]:
         named: dict[Split, str | None] = {"train": self.train or str(self._file()), "validation": self.validation}
@@ -75,7 +75,9 @@ class CodePairsDataModule(_StoredPairsDataModule):
     def _file(self) -> Path:
         """The task's pairs, written where later runs find their tokens."""
         cache = default_cache_folder()
-        found = task_pairs(self.task, "train", self.descriptions, self.made, self.seed, cache, str(self.device))
+        found = strong_weak_pairs(
+            self.task, "train", self.descriptions, self.answers, self.seed, cache, str(self.device)
+        )
         if self.trainer is not None and self.trainer.is_global_zero:
             print(", ".join(f"{count:,} {what}" for what, count in found.counts.items() if count), flush=True)
         texts = [f"{pair.prompt}\0{pair.chosen}\0{pair.rejected}" for pair in found.pairs]

@@ -37,7 +37,7 @@ class _ExecutionDataModule(_TreeDataModule):
         sampling: Sampling,
         held_out: Split,
         held_out_problems: int,
-        sampler: str | None,
+        sampled_policy: str | None,
         batch_size: int,
         max_tokens_per_batch: int | None,
         seed: int | None,
@@ -57,7 +57,7 @@ class _ExecutionDataModule(_TreeDataModule):
             "train": ("train", problems),
             "eval": (held_out, held_out_problems),
         }
-        self.sampler = sampler
+        self.sampled_policy = sampled_policy
         self.cache_folder = cache_folder or default_cache_folder()
         self.prepare_data_per_node = False  # one cache folder for all
         self.counts: dict[str, dict[str, int]] = {}
@@ -93,7 +93,7 @@ class _ExecutionDataModule(_TreeDataModule):
             )
         file = graded.folder / f"pairs-{strategy}-{pairs_per_problem}-seed{self.seed}.parquet"
         if graded.kept and not file.exists() and self.trainer is not None and self.trainer.is_global_zero:
-            tokenizer = self.consumer.tokenizer if self.sampler is None else load_tokenizer(self.sampler)
+            tokenizer = self.consumer.tokenizer if self.sampled_policy is None else load_tokenizer(self.sampled_policy)
             try:
                 write_pairs(file, made.pairs, vocabulary_fingerprint(tokenizer))
             except (OSError, UserError) as error:
@@ -128,8 +128,8 @@ class _ExecutionDataModule(_TreeDataModule):
     def _sampled(self, stage: Stage) -> GradedSamples:
         split, count = self.splits[stage]
         model, tokenizer = self.consumer.model, self.consumer.tokenizer
-        if self.sampler is not None:
-            model, tokenizer = load_causal_lm(self.sampler), load_tokenizer(self.sampler)
+        if self.sampled_policy is not None:
+            model, tokenizer = load_causal_lm(self.sampled_policy), load_tokenizer(self.sampled_policy)
             self.own_tokens = tokenizer.get_vocab() == self.consumer.tokenizer.get_vocab()
         model = model.to(self.device)
         found = gradable(self.task, self.task.problems(split, count, self.seed))
@@ -160,7 +160,7 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         pairs_per_problem: at most; further ones take other completions where there are any.
         held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
         held_out_problems: problems to sample for validation pairs.
-        sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
+        sampled_policy: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
             tokenizer is another one, the texts are tokenized again.
         batch_size: pairs a batch and device.
         max_tokens_per_batch: fill each batch with as many pairs as take up to so many tokens, a prompt counted once,
@@ -180,7 +180,7 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         pairs_per_problem: int = 1,
         held_out: Split = "test",
         held_out_problems: int = 500,
-        sampler: str | None = None,
+        sampled_policy: str | None = None,
         batch_size: int = 32,
         max_tokens_per_batch: int | None = None,
         seed: int | None = None,
@@ -193,7 +193,7 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
             sampling,
             held_out,
             held_out_problems,
-            sampler,
+            sampled_policy,
             batch_size,
             max_tokens_per_batch,
             seed,

@@ -25,7 +25,7 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         sampling: how they are drawn; the default is ours.
         held_out: the split of the validation pairs: test compositions, or validation to choose settings on.
         held_out_problems: problems to sample for validation pairs.
-        sampler: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
+        sampled_policy: the model that writes them; None is the module's own start policy (on-policy pairs). Where its
             tokenizer is another one, the texts are tokenized again.
         batch_size: completions a batch and device.
         max_tokens_per_batch: fill each batch with completions up to so many tokens, instead of batch_size.
@@ -42,7 +42,7 @@ class PassingSamplesDataModule(_ExecutionDataModule):
         sampling: Sampling = Sampling(max_new_tokens=96),  # noqa: B008 - frozen
         held_out: Split = "test",
         held_out_problems: int = 500,
-        sampler: str | None = None,
+        sampled_policy: str | None = None,
         batch_size: int = 64,
         max_tokens_per_batch: int | None = None,
         seed: int | None = None,
@@ -55,7 +55,7 @@ class PassingSamplesDataModule(_ExecutionDataModule):
             sampling,
             held_out,
             held_out_problems,
-            sampler,
+            sampled_policy,
             batch_size,
             max_tokens_per_batch,
             seed,

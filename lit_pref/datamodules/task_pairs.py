@@ -1,7 +1,7 @@
 """Pairs that a task knows how to make: right over wrong solutions, right over wrong options; generated or read.
 
 After the second stage of CodePMP (arXiv 2410.02229), which finetunes on MathShepherd, ReClor and LogiQA2 [C]. Wrong
-solutions that a model wrote are `ExecutionPairsDataModule`'s, with `task: ReasoningTask` and a sampler.
+solutions that a model wrote are `ExecutionPairsDataModule`'s, with `task: ReasoningTask` and a sampled_policy.
 """
 
 from lit_pref.data.batches.loading import PairCollate, TreeDataset
@@ -13,7 +13,7 @@ from lit_pref.tasks import ReasoningTask
 from lit_pref.types import PairTask, Split
 
 
-class ReasoningPairsDataModule(_TreeDataModule):
+class TaskPairsDataModule(_TreeDataModule):
     """Pairs of a right and a wrong response to one question.
 
     Args:

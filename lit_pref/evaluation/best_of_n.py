@@ -19,7 +19,7 @@ from lit_pref.evaluation.grading import HarnessError, held_out_problems
 from lit_pref.generation import LocalGenerator
 from lit_pref.metrics import best_of_n, oracle_best_of_n
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.rewards.learned import RewardModel, Scored, score
+from lit_pref.rewards.learned import Candidates, RewardModel, score
 from lit_pref.sampling import GradedSample, GradedSamples, SampleSettings, SamplingJob, cached_samples
 from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.storage.arrays import default_cache_folder
@@ -39,8 +39,8 @@ class BestOfN(Evaluation):
 
     Args:
         task: problems and their grading.
-        sampler: whose samples: an embedded policy, a model folder or a hub id, in this process; or a Generator by its
-            class_path, as OpenAIGenerator for a server.
+        sampled_policy: an embedded policy, a model folder or a hub id, which samples in this process; or a Generator by
+            its class_path, as OpenAIGenerator for a server.
         n: the figures `best_of_n/N` to give; 1 is the mean over samples. The released CodePMP code has 2 to 256.
         samples: completions a problem, at least the largest N; more of them make the figures of a smaller N steadier.
         sampling: how they are drawn.
@@ -54,7 +54,7 @@ class BestOfN(Evaluation):
     def __init__(
         self,
         task: Task,
-        sampler: str | Generator = "embedded:coder",
+        sampled_policy: str | Generator = "embedded:coder",
         n: Sequence[int] = (1, 2, 4, 8, 16),
         samples: int = 16,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
@@ -72,7 +72,7 @@ class BestOfN(Evaluation):
             raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
         if problems is not None and problems < 1:
             raise ValueError(f"problems must be >= 1, got {problems}")
-        self.task, self.sampler, self.n, self.samples = task, sampler, tuple(n), samples
+        self.task, self.sampled_policy, self.n, self.samples = task, sampled_policy, tuple(n), samples
         self.sampling, self.split, self.count, self.seed = sampling, split, problems, seed
         self.cache_folder, self.prefix = cache_folder or default_cache_folder(), prefix
         self._drawn: _Drawn | None = None
@@ -107,10 +107,12 @@ class BestOfN(Evaluation):
         held_out = held_out_problems(self.task, self.split, self.count, self.seed)
         problems, self.left_out = gradable(self.task, held_out)
         draw, vocabulary = SampleSettings(self.samples, self.sampling, self.seed), None
-        if isinstance(self.sampler, Generator):
-            job = SamplingJob(self.task, problems, self.sampler, draw, generator_identity(self.sampler), None)
+        if isinstance(self.sampled_policy, Generator):
+            job = SamplingJob(
+                self.task, problems, self.sampled_policy, draw, generator_identity(self.sampled_policy), None
+            )
         else:
-            model, tokenizer = load_causal_lm(self.sampler).to(device), load_tokenizer(self.sampler)
+            model, tokenizer = load_causal_lm(self.sampled_policy).to(device), load_tokenizer(self.sampled_policy)
             vocabulary = tokenizer.get_vocab()
             generator = LocalGenerator(model, tokenizer, tokenize_prompt)
             identities = weights_fingerprint(model), tokenizer_fingerprint(tokenizer)
@@ -128,10 +130,10 @@ class BestOfN(Evaluation):
         return torch.tensor(passed, dtype=torch.float64)
 
 
-def _scored(samples: Sequence[GradedSample], own_tokens: bool) -> Scored:
+def _scored(samples: Sequence[GradedSample], own_tokens: bool) -> Candidates:
     ids = [sample.completion.token_ids for sample in samples]
     texts = [sample.completion.text for sample in samples]
-    return Scored(samples[0].prompt, texts, ids if own_tokens and all(ids) else None)
+    return Candidates(samples[0].prompt, texts, ids if own_tokens and all(ids) else None)
 
 
 def _without_ungraded(found: GradedSamples, of_each: int, name: str) -> list[GradedSample]:
@@ -139,7 +141,7 @@ def _without_ungraded(found: GradedSamples, of_each: int, name: str) -> list[Gra
     broken = [number for number, each in enumerate(found.samples) if each.outcome is Outcome.HARNESS_ERROR]
     left_out = {number // of_each for number in broken}
     again = f"; remove {found.folder} to draw and grade anew" if found.kept else ""
-    said = f"{len(broken)} of {len(found.samples)} gradings failed, which would blame the sampler{again}"
+    said = f"{len(broken)} of {len(found.samples)} gradings failed, which would blame the sampled_policy{again}"
     if left_out and len(left_out) * of_each == len(found.samples):
         raise HarnessError(said)
     if left_out:

@@ -19,7 +19,7 @@ _ENDLESS_PROBLEMS = 1000  # of a task that can make any number: an interval of Â
 
 
 @runtime_checkable
-class Finite(Protocol):
+class Sized(Protocol):
     """A task with a fixed number of problems."""
 
     def size(self, split: Split) -> int: ...
@@ -42,7 +42,7 @@ class Counts(NamedTuple):
 def held_out_problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
     """`count` problems; None is all of a benchmark, and 1,000 of a task without end. Raises ValueError for none."""
     if count is None:
-        count = task.size(split) if isinstance(task, Finite) else _ENDLESS_PROBLEMS
+        count = task.size(split) if isinstance(task, Sized) else _ENDLESS_PROBLEMS
     if count < 1:
         raise ValueError(f"problems must be >= 1, got {count}")
     return task.problems(split, count, seed)

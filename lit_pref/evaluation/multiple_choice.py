@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_pref.evaluation.base import Evaluation
-from lit_pref.evaluation.grading import Finite
-from lit_pref.rewards.learned import RewardModel, Scored, score
+from lit_pref.evaluation.grading import Sized
+from lit_pref.rewards.learned import Candidates, RewardModel, score
 from lit_pref.types import ChoiceTask, Split
 
 _ENDLESS_QUESTIONS = 1000  # of a task that can make any number: an interval of ±3 points
@@ -38,10 +38,10 @@ class MultipleChoiceAccuracy(Evaluation):
         if not isinstance(module, RewardModel):
             raise TypeError(f"MultipleChoiceAccuracy needs a reward model's module, got {type(module).__name__}")
         count = self.count
-        if count is None and not isinstance(self.task, Finite):
+        if count is None and not isinstance(self.task, Sized):
             count = _ENDLESS_QUESTIONS
         questions = self.task.questions(self.split, count, self.seed)
-        scores = score(module, [Scored(question.prompt, question.options) for question in questions])
+        scores = score(module, [Candidates(question.prompt, question.options) for question in questions])
         right = [_is_right(of_options, each.answer) for of_options, each in zip(scores, questions, strict=True)]
         return {f"{self.prefix}choice_accuracy": torch.tensor(right, dtype=torch.float32)}
 

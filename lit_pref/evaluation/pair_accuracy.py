@@ -17,7 +17,7 @@ from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.held_out_pairs import pair_figures
-from lit_pref.rewards.learned import RewardModel, Scored, score
+from lit_pref.rewards.learned import Candidates, RewardModel, score
 from lit_pref.types import PairTask, PreferencePair, Split
 
 
@@ -52,7 +52,7 @@ class PairAccuracy(Evaluation):
         if not isinstance(module, RewardModel):
             raise TypeError(f"PairAccuracy needs a reward model's module, got {type(module).__name__}")
         sides = [
-            Scored(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids))
+            Candidates(pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids))
             for pair in self._read(module)
         ]
         chosen_P, rejected_P = torch.stack(score(module, sides)).T

@@ -27,7 +27,7 @@ Attention = Literal["auto", "sdpa", "flex"]
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
-class Engine:
+class Compute:
     """Layout, attention and memory of the forward and backward pass.
 
     Args:
@@ -46,34 +46,36 @@ class Engine:
     compile: bool = False
 
 
-def prepare_layers(model: "PreTrainedModel", engine: Engine) -> None:
-    """Have the model's layers run as the engine says, in place; names of weights stay as they are.
+def prepare_layers(model: "PreTrainedModel", compute: Compute) -> None:
+    """Have the model's layers run as `compute` says, in place; names of weights stay as they are.
 
     Sampling with a cache runs as before. Raises UserError for a model whose layers cannot be found or checkpointed,
     and where there is no compiler.
     """
-    if not engine.gradient_checkpointing and not engine.compile:
+    if not compute.gradient_checkpointing and not compute.compile:
         return
-    wanted = "gradient_checkpointing" if engine.gradient_checkpointing else "compile"
+    wanted = "gradient_checkpointing" if compute.gradient_checkpointing else "compile"
     layers = list(outermost_layers(model.base_model))
-    if not layers or (engine.gradient_checkpointing and not model.supports_gradient_checkpointing):
-        raise UserError(f"engine.{wanted}: {type(model).__name__} does not support it in transformers; set it to false")
-    if engine.compile:
+    if not layers or (compute.gradient_checkpointing and not model.supports_gradient_checkpointing):
+        raise UserError(
+            f"compute.{wanted}: {type(model).__name__} does not support it in transformers; set it to false"
+        )
+    if compute.compile:
         _check_compiler()
     for layer in layers:
-        layer.forward = _LayerForward(layer, engine)
+        layer.forward = _LayerForward(layer, compute)
 
 
 class _LayerForward:
-    """A layer's `forward`, checkpointed and compiled as the engine says.
+    """A layer's `forward`, checkpointed and compiled as `compute` says.
 
     Not transformers' own switch for checkpointing, which acts in training mode alone: there dropout would be on, and
     its probabilities lie in modules, attributes and configs of many names. Finds its layer's code at each call, so that
     a copied or sharded model's layers run on their own weights.
     """
 
-    def __init__(self, layer: nn.Module, engine: Engine) -> None:
-        self.layer, self.engine = layer, engine
+    def __init__(self, layer: nn.Module, compute: Compute) -> None:
+        self.layer, self.compute = layer, compute
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from transformers import Cache
@@ -82,9 +84,9 @@ class _LayerForward:
         if any(isinstance(value, Cache) for value in (*args, *kwargs.values())):
             # A cache must not be filled twice, and shapes that grow by a token would be compiled over and over.
             return forward(self.layer, *args, **kwargs)
-        if self.engine.compile:
+        if self.compute.compile:
             forward = _compiled(forward)
-        if self.engine.gradient_checkpointing and torch.is_grad_enabled():
+        if self.compute.gradient_checkpointing and torch.is_grad_enabled():
             # Not reentrant: frozen embeddings, whose output needs no gradient, are no obstacle to adapters behind them.
             return checkpoint(forward, self.layer, *args, use_reentrant=False, **kwargs)
         return forward(self.layer, *args, **kwargs)
@@ -108,6 +110,6 @@ def _check_compiler() -> None:
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         raise UserError(
-            f"engine.compile: torch.compile needs a C++ compiler on CPU, and there is no {compiler!r}: install one, "
-            "name it in the environment variable CXX, or set engine.compile to false"
+            f"compute.compile: torch.compile needs a C++ compiler on CPU, and there is no {compiler!r}: install one, "
+            "name it in the environment variable CXX, or set compute.compile to false"
         )

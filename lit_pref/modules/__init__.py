@@ -1,6 +1,6 @@
 """The LightningModules: one a method."""
 
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.dpo import DPOModule
 from lit_pref.modules.language_model import adamw
 from lit_pref.modules.pmp import PMPretrainModule
@@ -9,8 +9,8 @@ from lit_pref.modules.schedules import WarmupCosine, WarmupStableDecay
 from lit_pref.modules.sft import SFTModule
 
 __all__ = [
+    "Compute",
     "DPOModule",
-    "Engine",
     "PMPretrainModule",
     "RewardFinetuneModule",
     "SFTModule",

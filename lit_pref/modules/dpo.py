@@ -19,7 +19,7 @@ from lit_pref.errors import UserError
 from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import LoRA, load_causal_lm, weights_fingerprint
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.modules.reference import StageReference, check_start, reference_logps
 from lit_pref.modules.schedules import WarmupCosine
@@ -36,7 +36,7 @@ class DPOModule(_LanguageModule):
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
         adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
         dropout: whether the model's own dropout is on in training.
-        engine: how the policy is run: layout of batches, attention, memory.
+        compute: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
         cache_folder: where reference log-probs are kept; None is the user's cache folder.
@@ -49,12 +49,12 @@ class DPOModule(_LanguageModule):
         regularizer: Regularizer | None = None,
         adapter: LoRA | None = None,
         dropout: bool = False,
-        engine: Engine = Engine(),  # noqa: B008 - frozen
+        compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
         cache_folder: Path | None = None,
     ) -> None:
-        super().__init__(policy, False, adapter, dropout, engine, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
         self.objective, self.regularizer = objective, regularizer
         self.needs_reference = objective.needs_reference or (regularizer is not None and regularizer.needs_reference)
         self.cache = ArrayCache(cache_folder, "reference")

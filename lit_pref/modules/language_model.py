@@ -42,7 +42,7 @@ from lit_pref.models import (
     train_adapter_dropout,
     weights_fingerprint,
 )
-from lit_pref.models.compute import Engine, prepare_layers
+from lit_pref.models.compute import Compute, prepare_layers
 from lit_pref.modules.fitting import check_names, run_names
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
@@ -78,7 +78,7 @@ class _LanguageModule(LightningModule):
         random_init: bool,
         adapter: LoRA | None,
         dropout: bool,
-        engine: Engine,
+        compute: Compute,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
@@ -92,8 +92,8 @@ class _LanguageModule(LightningModule):
         self.adapter, self.base_fingerprint = adapter, ""
         if adapter is not None:
             self._attach(adapter)
-        self.engine = engine
-        prepare_layers(self.model, engine)
+        self.compute = compute
+        prepare_layers(self.model, compute)
         self.row_layout = self._row_layout()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = self._tokens_at_step = 0
@@ -118,22 +118,22 @@ class _LanguageModule(LightningModule):
         return adapter_off(self.model)
 
     def _row_layout(self) -> RowLayout:
-        if self.engine.layout == "repeated":
+        if self.compute.layout == "repeated":
             return "repeated"
         obstacle = sharing_obstacle(self.model)
-        if self.engine.layout != "auto":
+        if self.compute.layout != "auto":
             if obstacle is not None:
                 raise UserError(
-                    f"engine.layout: {obstacle}, so its completions cannot share a prompt; take repeated or auto"
+                    f"compute.layout: {obstacle}, so its completions cannot share a prompt; take repeated or auto"
                 )
-            return self.engine.layout
+            return self.compute.layout
         if obstacle is not None:
             return "repeated"
         return "packed" if can_attend_by_tree(self.model) else "shared"
 
     def score(self, trees: TreeBatch) -> TokenScores:
         """Log-prob, entropy and greedy hit of each completion token, [N]."""
-        hidden_ND = predictor_hidden_states(self.model, trees, self.engine.attention)
+        hidden_ND = predictor_hidden_states(self.model, trees, self.compute.attention)
         return token_scores(hidden_ND, lm_head(self.model), trees.target_N)
 
     def score_pairs(self, batch: PairBatch) -> PairScores:
@@ -200,7 +200,7 @@ class _LanguageModule(LightningModule):
             keep_freed_memory()
         if self.trainer.is_global_zero:
             sharing, apart = sharing_obstacle(self.model), apart_obstacle(self.model)
-            if self.engine.layout == "auto" and self.row_layout == "repeated":
+            if self.compute.layout == "auto" and self.row_layout == "repeated":
                 print(f"{sharing}: prompts are repeated before each completion", flush=True)
             if apart is not None:
                 print(f"{apart}: sequences of unlike length run one after another", flush=True)

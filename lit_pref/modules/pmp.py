@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lit_pref.losses import BradleyTerry, RewardLoss, token_scores
 from lit_pref.models import LoRA, freeze_unused_lm_head, lm_head
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage, is_chosen
 from lit_pref.modules.reward_model import _of_pairs, _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay
@@ -37,7 +37,7 @@ class PMPretrainModule(_RewardModule):
             response is scored at its last own token. Exported models carry it in their config.
         adapter: LoRA weights to train beside the head instead of the policy's own, which stay as they are; none trains
             all weights.
-        engine: how the policy is run: layout of batches, attention, memory.
+        compute: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
@@ -51,7 +51,7 @@ class PMPretrainModule(_RewardModule):
         head_std: float | None = None,
         append_eos: bool = False,
         adapter: LoRA | None = None,
-        engine: Engine = Engine(),  # noqa: B008 - frozen
+        compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-6, weight_decay=0.1),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupStableDecay(optimizer, warmup=0.03, decay=0.1),
     ) -> None:
@@ -60,7 +60,7 @@ class PMPretrainModule(_RewardModule):
                 raise ValueError(f"{name} must be {'finite' if value > 0 else '>= 0'}, got {value}")
         if rm_coef == lm_coef == 0:
             raise ValueError("rm_coef and lm_coef are both 0: there is nothing to train")
-        super().__init__(policy, loss, False, head_std, append_eos, adapter, False, engine, optimizer, scheduler)
+        super().__init__(policy, loss, False, head_std, append_eos, adapter, False, compute, optimizer, scheduler)
         self.rm_coef, self.lm_coef = rm_coef, lm_coef
         self.averages_tokens = lm_coef > 0
         if not lm_coef:

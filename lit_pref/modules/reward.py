@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_pref.losses import BradleyTerry, RewardLoss
 from lit_pref.models import LoRA
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine
@@ -33,7 +33,7 @@ class RewardFinetuneModule(_RewardModule):
         adapter: LoRA weights to train beside the head instead of the policy's own, which stay as they are; none trains
             all weights.
         dropout: whether the model's own dropout is on in training.
-        engine: how the policy is run: layout of batches, attention, memory.
+        compute: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
@@ -49,11 +49,13 @@ class RewardFinetuneModule(_RewardModule):
         append_eos: bool | None = None,
         adapter: LoRA | None = None,
         dropout: bool = False,
-        engine: Engine = Engine(),  # noqa: B008 - frozen
+        compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-5),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.03),
     ) -> None:
-        super().__init__(policy, loss, fresh_head, head_std, append_eos, adapter, dropout, engine, optimizer, scheduler)
+        super().__init__(
+            policy, loss, fresh_head, head_std, append_eos, adapter, dropout, compute, optimizer, scheduler
+        )
 
     def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
         rewards = self.reward_pairs(batch)

@@ -21,7 +21,7 @@ from lit_pref.models import (
     saved_append_eos,
     saved_score_head,
 )
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule
 from lit_pref.types import PairBatch, TreeBatch
 
@@ -45,11 +45,11 @@ class _RewardModule(_LanguageModule):
         append_eos: bool | None,
         adapter: LoRA | None,
         dropout: bool,
-        engine: Engine,
+        compute: Compute,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
     ) -> None:
-        super().__init__(policy, False, adapter, dropout, engine, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
         self.loss = loss
         carried_over = None if fresh_head else saved_score_head(policy, self.model)
         self.score_head = carried_over or fresh_score_head(self.model, head_std, seed=torch.initial_seed())
@@ -95,7 +95,7 @@ class _RewardModule(_LanguageModule):
 
     def _hidden_states(self, trees: TreeBatch, token_n: Tensor) -> Tensor:
         """Of some tokens, by their flat indices, [n, D]."""
-        return hidden_states_at(self.model, trees, token_n, self.engine.attention)
+        return hidden_states_at(self.model, trees, token_n, self.compute.attention)
 
     def _margins(self, batch: PairBatch) -> Tensor | None:
         if self.loss.use_margin and batch.margin_P is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_pref.losses import completion_logps
 from lit_pref.models import LoRA
-from lit_pref.models.compute import Engine
+from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_chosen
 from lit_pref.modules.schedules import WarmupCosine
 from lit_pref.types import PairBatch, TreeBatch
@@ -24,7 +24,7 @@ class SFTModule(_LanguageModule):
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
         adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
         dropout: whether the model's own dropout is on in training.
-        engine: how the policy is run: layout of batches, attention, memory.
+        compute: how the policy is run: layout of batches, attention, memory.
         optimizer: what makes the optimizer from the parameters.
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
@@ -37,11 +37,11 @@ class SFTModule(_LanguageModule):
         random_init: bool = False,
         adapter: LoRA | None = None,
         dropout: bool = False,
-        engine: Engine = Engine(),  # noqa: B008 - frozen
+        compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
     ) -> None:
-        super().__init__(policy, random_init, adapter, dropout, engine, optimizer, scheduler)
+        super().__init__(policy, random_init, adapter, dropout, compute, optimizer, scheduler)
 
     def training_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "train")

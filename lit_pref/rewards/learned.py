@@ -37,7 +37,7 @@ class RewardModel(Protocol):
     def rewards(self, trees: TreeBatch) -> Tensor: ...
 
 
-class Scored(NamedTuple):
+class Candidates(NamedTuple):
     """A prompt and its completions as they are scored.
 
     completions: texts, which answer a conversation as an assistant's turn; or turns.
@@ -50,7 +50,7 @@ class Scored(NamedTuple):
     token_ids: Sequence[tuple[int, ...] | None] | None = None
 
 
-def score(module: RewardModel, prompts: Sequence[Scored], max_tokens: int = _MAX_TOKENS) -> list[Tensor]:
+def score(module: RewardModel, prompts: Sequence[Candidates], max_tokens: int = _MAX_TOKENS) -> list[Tensor]:
     """The scores of each prompt's completions, in order; [completions], fp32, on the CPU.
 
     An empty completion of a model that appends no EOS has no token to read a score at: its score is −inf.
@@ -67,7 +67,7 @@ def score(module: RewardModel, prompts: Sequence[Scored], max_tokens: int = _MAX
     return [torch.tensor([found[tree] if tree else -torch.inf for tree in several]) for several in trees]
 
 
-def _demonstrations(scored: Scored) -> Iterator[Demonstration]:
+def _demonstrations(scored: Candidates) -> Iterator[Demonstration]:
     for number, completion in enumerate(scored.completions):
         if isinstance(completion, str) and not isinstance(scored.prompt, str):
             completion = ({"role": "assistant", "content": completion},)

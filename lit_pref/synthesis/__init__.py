@@ -13,7 +13,7 @@ from lit_pref.synthesis.code_pairs.constructions import (
     StrongWeak,
 )
 from lit_pref.synthesis.code_pairs.descriptions import Describer
-from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
+from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs
 from lit_pref.synthesis.decontamination import Decontaminated, Overlap, decontaminate
 from lit_pref.synthesis.stages.local import LocalRunner, Runner
 from lit_pref.synthesis.stages.ray import RayRunner
@@ -35,7 +35,7 @@ __all__ = [
     "RayRunner",
     "Runner",
     "StrongWeak",
-    "TaskPairs",
+    "StrongWeakPairs",
     "WriteTests",
     "decontaminate",
     "recorded_check",

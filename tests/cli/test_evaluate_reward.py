@@ -13,7 +13,7 @@ from lit_pref.cli.main import main
 from lit_pref.metrics import expected_calibration_error
 from lit_pref.models import LoRA, export_reward_model
 from lit_pref.modules import RewardFinetuneModule
-from lit_pref.rewards.learned import Scored, score
+from lit_pref.rewards.learned import Candidates, score
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
@@ -67,7 +67,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_pairs_of_a_file(folder: str, trained: RewardFinetuneModule, capsys: pytest.CaptureFixture[str]) -> None:
     found = run("--reward_model", folder, *PAIRS, "--calibration_bins", "4")
-    sides = [Scored(row["prompt"], (row["chosen"], row["rejected"])) for row in ROWS]
+    sides = [Candidates(row["prompt"], (row["chosen"], row["rejected"])) for row in ROWS]
     chosen, rejected = torch.stack(score(trained, sides)).T
     margin, figures = chosen - rejected, found["figures"]
     assert figures["pair_accuracy"]["mean"] == pytest.approx((margin > 0).double().mean().item())
@@ -99,7 +99,7 @@ def test_a_checkpoint_says_how_responses_end_and_what_is_adapted() -> None:
             if "lora_B" in name:
                 weight.fill_(0.1)
     found = run("--checkpoint", saved(module), *PAIRS)
-    sides = [Scored(row["prompt"], (row["chosen"], row["rejected"])) for row in ROWS]
+    sides = [Candidates(row["prompt"], (row["chosen"], row["rejected"])) for row in ROWS]
     chosen, rejected = torch.stack(score(module, sides)).T
     assert found["append_eos"] is False
     assert found["figures"]["margin"]["mean"] == pytest.approx((chosen - rejected).mean().item(), abs=1e-5)

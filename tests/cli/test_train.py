@@ -30,7 +30,7 @@ from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.evaluation import PassAtK
 from lit_pref.losses import DPO, IPO, BradleyTerry, ChosenNLL, DPOPositive, Hinge, LikelihoodBudget, SimPO
 from lit_pref.models import LoRA, adapter_state, attach, export_model, load_causal_lm, load_tokenizer
-from lit_pref.modules import Engine, SFTModule
+from lit_pref.modules import Compute, SFTModule
 from lit_pref.sandbox import NamespaceSandbox
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Sampling
@@ -148,7 +148,7 @@ CONFIGURED = [
     *(getattr(lit_pref.modules, name) for name in ("DPOModule", "SFTModule", "RewardFinetuneModule", "WarmupCosine")),
     *(getattr(lit_pref.datamodules, name) for name in lit_pref.datamodules.__all__),
     lit_pref.modules.WarmupStableDecay,
-    *(BradleyTerry, DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget, LoRA, Engine),
+    *(BradleyTerry, DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget, LoRA, Compute),
     *(PassAtK, CodeTask, BeforeAfter, Sampling, LengthLimits, PairKeys, NamespaceSandbox),
 ]
 
@@ -314,10 +314,10 @@ def test_export_opens_in_transformers_with_the_same_logits(here: Path) -> None:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft with transformers
 def test_an_adapter_trains_is_measured_resumed_and_exported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lora = ["--config", str(ROOT / "configs/model/lora.yaml"), "--model.adapter.r=2"]
-    engine = ["--model.engine.gradient_checkpointing=true", "--trainer.precision=bf16-mixed"]
-    main(fit_arguments(here, "lora", *lora, *engine, "--trainer.max_steps=1"))
+    compute = ["--model.compute.gradient_checkpointing=true", "--trainer.precision=bf16-mixed"]
+    main(fit_arguments(here, "lora", *lora, *compute, "--trainer.max_steps=1"))
     checkpoint = here / "runs" / "small" / "lora" / "checkpoints" / "last.ckpt"
-    main(fit_arguments(here, "lora", *lora, *engine, f"--ckpt_path={checkpoint}"))
+    main(fit_arguments(here, "lora", *lora, *compute, f"--ckpt_path={checkpoint}"))
     summary = json.loads((checkpoint.parents[1] / "summary.json").read_text())
     assert summary["optimizer_steps"] == 2 and summary["before"] != summary["after"]
     whole = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"

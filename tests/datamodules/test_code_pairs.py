@@ -16,7 +16,7 @@ from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import PMPretrainModule, RewardFinetuneModule
 from lit_pref.synthesis import OriginalChosen
-from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs
+from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs
 from lit_pref.tasks import CodeTask
 
 pytestmark = pytest.mark.filterwarnings(
@@ -172,9 +172,9 @@ def test_a_template_is_for_text_alone(policy: str, tmp_path: Path):
 
 def small(descriptions: int = 24, seed: int = 3, batch_size: int = 4, **making: Any) -> CodePairsDataModule:
     # Not the strongest model, so that some of its answers fail too
-    made_by = TaskPairs(strong="embedded:coder", **making)
+    made_by = StrongWeakPairs(strong="embedded:coder", **making)
     return CodePairsDataModule(
-        descriptions=descriptions, made=made_by, validation_share=0.25, batch_size=batch_size, seed=seed
+        descriptions=descriptions, answers=made_by, validation_share=0.25, batch_size=batch_size, seed=seed
     )
 
 

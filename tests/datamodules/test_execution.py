@@ -230,7 +230,7 @@ def test_another_sampler_makes_pairs_that_are_off_policy(policy: str, tmp_path: 
     other = saved(tmp_path / "other", brief_llama(1))
     own, off, from_other = (
         made(data, start, tmp_path)
-        for data, start in ((pairs_of(), policy), (pairs_of(sampler=other), policy), (pairs_of(), other))
+        for data, start in ((pairs_of(), policy), (pairs_of(sampled_policy=other), policy), (pairs_of(), other))
     )
     assert off.fingerprints["train"] != own.fingerprints["train"]
     assert off.fingerprints["train"] == from_other.fingerprints["train"]
@@ -310,16 +310,18 @@ def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path
     backend = Tokenizer.from_str(json.dumps(state))
     other_tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>")
     assert other_tokenizer.decode([66, 67]) == "ba"
-    sampler = saved(tmp_path / "other", brief_llama(), other_tokenizer)
-    data = made(pairs_of(sampler=sampler), policy, tmp_path)
-    written = made(pairs_of(), sampler, tmp_path)
+    other_policy = saved(tmp_path / "other", brief_llama(), other_tokenizer)
+    data = made(pairs_of(sampled_policy=other_policy), policy, tmp_path)
+    written = made(pairs_of(), other_policy, tmp_path)
     texts = [decoded(tree)[1:] for tree in data.data["train"].trees]
     by_sampler = [
         tuple(other_tokenizer.decode(ids, skip_special_tokens=True) for ids in tree.completion_ids)
         for tree in written.data["train"].trees
     ]
     assert texts == by_sampler and any("a" in text for pair in texts for text in pair)
-    passing = PassingSamplesDataModule(Parity(), problems=12, samples=8, held_out_problems=6, sampler=sampler)
+    passing = PassingSamplesDataModule(
+        Parity(), problems=12, samples=8, held_out_problems=6, sampled_policy=other_policy
+    )
     imitated = {decoded(tree)[1] for tree in made(passing, policy, tmp_path).data["train"].trees}
     assert {chosen for chosen, _ in texts} <= imitated
 

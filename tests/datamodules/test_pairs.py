@@ -17,7 +17,7 @@ from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import DPOModule, Engine, WarmupCosine
+from lit_pref.modules import Compute, DPOModule, WarmupCosine
 from lit_pref.types import PairBatch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -388,7 +388,7 @@ def test_another_module_gets_data_of_its_own(policy: str, tmp_path: Path):
     data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0, batch_size=4)
     for layout, rows_a_pair in (("shared", 1), ("repeated", 2)):
         trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(
-            module_of(policy, engine=Engine(layout=layout)), data
+            module_of(policy, compute=Compute(layout=layout)), data
         )
         assert len(next(iter(data.train_dataloader())).trees.input_ids_BT) == 4 * rows_a_pair
 
@@ -485,7 +485,7 @@ def test_a_budgets_gradient_is_that_of_its_pairs_one_by_one(policy: str, tmp_pat
     rows, gradients = Rows(), Gradients()
     data = PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
     trainer = trainer_for(tmp_path, rows, gradients, accumulate_grad_batches=accumulate)
-    trainer.fit(module_of(policy, engine=Engine(layout=layout)), data)
+    trainer.fit(module_of(policy, compute=Compute(layout=layout)), data)
     assert sorted(chain(*rows.rows)) == list(range(40)) and len({len(batch) for batch in rows.rows}) > 1
 
     module = module_of(policy)

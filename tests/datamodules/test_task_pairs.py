@@ -1,4 +1,4 @@
-"""ReasoningPairsDataModule: a task's pairs as trees; what is held out is the same for every run."""
+"""TaskPairsDataModule: a task's pairs as trees; what is held out is the same for every run."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.datamodules import ReasoningPairsDataModule
+from lit_pref.datamodules import TaskPairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
@@ -82,13 +82,13 @@ def trainer_for(folder: Path, **settings: Any) -> Trainer:
     return Trainer(**(defaults | settings))
 
 
-def made(data: ReasoningPairsDataModule, module: LightningModule, folder: Path) -> ReasoningPairsDataModule:
+def made(data: TaskPairsDataModule, module: LightningModule, folder: Path) -> TaskPairsDataModule:
     """Set up through a Trainer, without a step."""
     trainer_for(folder, limit_train_batches=0, limit_val_batches=0).fit(module, data)
     return data
 
 
-def texts(data: ReasoningPairsDataModule, stage: Any, end: tuple[int, ...] = (EOS,)) -> list[PreferencePair]:
+def texts(data: TaskPairsDataModule, stage: Any, end: tuple[int, ...] = (EOS,)) -> list[PreferencePair]:
     """The pairs of every tree; each side must end with `end`, and with that alone."""
     tokenizer, found = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), []
     for prompt, sides in data.data[stage].trees:
@@ -100,12 +100,12 @@ def texts(data: ReasoningPairsDataModule, stage: Any, end: tuple[int, ...] = (EO
 
 @pytest.mark.parametrize("task", [ReasoningTask(), DeductionTask()], ids=lambda task: task.name)
 def test_pairs_are_those_of_the_task(policy: str, tmp_path: Path, task: PairTask):
-    data = ReasoningPairsDataModule(task, pairs=12, held_out="validation", held_out_pairs=6, seed=4)
+    data = TaskPairsDataModule(task, pairs=12, held_out="validation", held_out_pairs=6, seed=4)
     made(data, RewardFinetuneModule(policy), tmp_path)
     assert texts(data, "train") == task.pairs("train", 12, 4)
     assert texts(data, "eval") == task.pairs("validation", 6, 0)
     # As a reward model that reads the last own token takes them
-    other = made(ReasoningPairsDataModule(task, pairs=12, held_out_pairs=6, seed=4), PMPretrainModule(policy), tmp_path)
+    other = made(TaskPairsDataModule(task, pairs=12, held_out_pairs=6, seed=4), PMPretrainModule(policy), tmp_path)
     assert texts(other, "train", end=()) == task.pairs("train", 12, 4)
     assert texts(other, "eval", end=()) == task.pairs("test", 6, 0)
 
@@ -117,7 +117,7 @@ def test_rows_of_a_data_set_are_taken_whole(policy: str, tmp_path: Path):
     ]
     (tmp_path / "val.json").write_text(json.dumps(rows))
     task = ReClor(str(tmp_path / "val.json"))
-    data = ReasoningPairsDataModule(task, pairs=None, held_out="validation", held_out_pairs=None)
+    data = TaskPairsDataModule(task, pairs=None, held_out="validation", held_out_pairs=None)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # each of two wrong options of four questions
     assert len(texts(data, "train")) == len(texts(data, "eval")) == 8
@@ -128,17 +128,17 @@ def test_held_out_pairs_are_the_same_for_every_run(policy: str, tmp_path: Path):
     prints = []
     for seed in (1, 1, 2):
         seed_everything(seed, verbose=False)
-        data = ReasoningPairsDataModule(pairs=8, held_out_pairs=4)
+        data = TaskPairsDataModule(pairs=8, held_out_pairs=4)
         prints.append(made(data, RewardFinetuneModule(policy), tmp_path).fingerprints)
     assert prints[0] == prints[1]
     assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] == prints[2]["eval"]
-    own = ReasoningPairsDataModule(pairs=8, held_out_pairs=4, seed=2, held_out_seed=None)
+    own = TaskPairsDataModule(pairs=8, held_out_pairs=4, seed=2, held_out_seed=None)
     assert made(own, RewardFinetuneModule(policy), tmp_path).fingerprints["eval"] != prints[2]["eval"]
 
 
 def test_each_split_is_made_once_and_only_where_it_is_needed(policy: str, tmp_path: Path):
     module, task = RewardFinetuneModule(policy), Numbered()
-    data = ReasoningPairsDataModule(task, pairs=None, held_out_pairs=3, seed=5, held_out_seed=6, batch_size=4)
+    data = TaskPairsDataModule(task, pairs=None, held_out_pairs=3, seed=5, held_out_seed=6, batch_size=4)
     trainer_for(tmp_path).validate(module, data, verbose=False)
     assert task.asked == [("test", 3, 6)]
     for _ in range(2):
@@ -150,16 +150,14 @@ def test_each_split_is_made_once_and_only_where_it_is_needed(policy: str, tmp_pa
 
 def test_more_pairs_are_the_same_and_others(policy: str, tmp_path: Path):
     few, many = (
-        texts(
-            made(ReasoningPairsDataModule(pairs=n, held_out_pairs=2), RewardFinetuneModule(policy), tmp_path), "train"
-        )
+        texts(made(TaskPairsDataModule(pairs=n, held_out_pairs=2), RewardFinetuneModule(policy), tmp_path), "train")
         for n in (5, 9)
     )
     assert many[:5] == few and len(set(many)) == 9
 
 
 def test_margins_reach_a_loss_that_asks_for_them(policy: str, tmp_path: Path):
-    data = ReasoningPairsDataModule(Numbered(margins=True), pairs=8, held_out_pairs=2, batch_size=8)
+    data = TaskPairsDataModule(Numbered(margins=True), pairs=8, held_out_pairs=2, batch_size=8)
     made(data, RewardFinetuneModule(policy, loss=BradleyTerry(use_margin=True)), tmp_path)
     (batch,) = data.train_dataloader()
     assert batch.margin_P.tolist() == [float(row) for row in batch.index_P]
@@ -167,7 +165,7 @@ def test_margins_reach_a_loss_that_asks_for_them(policy: str, tmp_path: Path):
 
 def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):
     limits = LengthLimits(max_length=30)
-    data = ReasoningPairsDataModule(Numbered(), pairs=9, held_out_pairs=5, limits=limits)
+    data = TaskPairsDataModule(Numbered(), pairs=9, held_out_pairs=5, limits=limits)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # Numbers 0, 2, 4, 6 and 8 of 9, and 0, 2 and 4 of 5
     assert (len(data.data["train"]), len(data.data["eval"])) == (4, 2)
@@ -177,7 +175,7 @@ def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: 
 
 
 def test_nothing_left_is_an_error_with_its_counts(policy: str, tmp_path: Path):
-    data = ReasoningPairsDataModule(Numbered(equal=True), pairs=4, held_out_pairs=2)
+    data = TaskPairsDataModule(Numbered(equal=True), pairs=4, held_out_pairs=2)
     with pytest.raises(UserError, match=r"no pair of numbered, test, is left: .*'dropped_equal_sides': 2"):
         made(data, RewardFinetuneModule(policy), tmp_path)
 
@@ -193,4 +191,4 @@ def test_nothing_left_is_an_error_with_its_counts(policy: str, tmp_path: Path):
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        ReasoningPairsDataModule(**settings)
+        TaskPairsDataModule(**settings)

@@ -129,7 +129,7 @@ def test_samples_are_drawn_once_and_found_again(tmp_path: Path, sampled: list[in
         {"seed": 1},
         {"split": "validation"},
         {"samples": 5},
-        {"sampler": "embedded:coder-weak"},
+        {"sampled_policy": "embedded:coder-weak"},
         {"sampling": Sampling(temperature=0.5)},
     ],
     ids=lambda changes: "-".join(changes),
@@ -151,7 +151,7 @@ class Server(Generator):
 
 
 def test_a_generator_samples_too(tmp_path: Path, module: Reward) -> None:
-    figures = evaluation(tmp_path, sampler=Server())(module)
+    figures = evaluation(tmp_path, sampled_policy=Server())(module)
     assert figures["best_of_n/2"].tolist() == pytest.approx([by_all_subsets(problem, 2, 4) for problem in range(5)])
 
 

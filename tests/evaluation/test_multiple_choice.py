@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lit_pref.evaluation import MultipleChoiceAccuracy
 from lit_pref.evaluation.multiple_choice import _is_right
 from lit_pref.modules import RewardFinetuneModule
-from lit_pref.rewards.learned import Scored, score
+from lit_pref.rewards.learned import Candidates, score
 from lit_pref.types import ChoiceTask, MultipleChoice, Split
 
 
@@ -41,7 +41,7 @@ def test_a_tie_is_wrong(scores: list[float], answer: int, right: bool) -> None:
 def test_one_figure_a_question() -> None:
     module = RewardFinetuneModule("embedded:coder")
     questions = Sums().questions("test", 12, 3)
-    scores = torch.stack(score(module, [Scored(each.prompt, each.options) for each in questions]))
+    scores = torch.stack(score(module, [Candidates(each.prompt, each.options) for each in questions]))
     figures = MultipleChoiceAccuracy(Sums(), questions=12, seed=3, prefix="sums/")(module)
     assert list(figures) == ["sums/choice_accuracy"]
     assert figures["sums/choice_accuracy"].tolist() == [

@@ -15,7 +15,7 @@ from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation import PairAccuracy
 from lit_pref.modules import RewardFinetuneModule
-from lit_pref.rewards.learned import Scored, score
+from lit_pref.rewards.learned import Candidates, score
 from lit_pref.types import PairTask, PreferencePair, Split
 
 PAIRS = [PreferencePair(f"# {i}\n", "x = 1\n" * (i % 3 + 1), "y + " * (i % 2) + "1") for i in range(6)]
@@ -41,7 +41,7 @@ def written(path: Path, **keys: str) -> str:
 
 
 def test_figures_of_a_file_and_of_a_task(tmp_path: Path, module: RewardFinetuneModule) -> None:
-    chosen, rejected = torch.stack(score(module, [Scored(p.prompt, (p.chosen, p.rejected)) for p in PAIRS])).T
+    chosen, rejected = torch.stack(score(module, [Candidates(p.prompt, (p.chosen, p.rejected)) for p in PAIRS])).T
     for pairs in (written(tmp_path / "pairs.jsonl"), Given()):
         figures = PairAccuracy(pairs)(module)
         assert list(figures) == ["pair_accuracy", "nll", "margin", "score_chosen", "score_rejected"]
@@ -69,7 +69,9 @@ def test_sampled_tokens_count_where_the_vocabulary_is_the_same(tmp_path: Path, m
     own, foreign = tmp_path / "own.parquet", tmp_path / "foreign.parquet"
     write_pairs(own, pairs, vocabulary_fingerprint(module.tokenizer))
     write_pairs(foreign, pairs, "0" * 32)
-    (as_text,), (as_tokens,) = (score(module, [Scored("# 1\n", ["x = 1"], sampled)]) for sampled in (None, [(*ids, 0)]))
+    (as_text,), (as_tokens,) = (
+        score(module, [Candidates("# 1\n", ["x = 1"], sampled)]) for sampled in (None, [(*ids, 0)])
+    )
     assert (as_text - as_tokens).abs() > 1e-3
     for file, expected in ((own, as_tokens), (foreign, as_text)):
         found = PairAccuracy(str(file))(module)["score_chosen"]

@@ -16,7 +16,7 @@ from lit_pref.data.batches.packing import collate_pairs, lay_out
 from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
-from lit_pref.modules import Engine, PMPretrainModule, RewardFinetuneModule
+from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule
 from lit_pref.types import PreferencePair
 
 # Warnings inside TRL and its trainer are not ours to mend.
@@ -65,12 +65,12 @@ def classifier(tmp_path: Path) -> str:
 
 
 def finetuning(classifier: str, loss: BradleyTerry, layout: Any) -> RewardFinetuneModule:
-    return RewardFinetuneModule(classifier, loss, engine=Engine(layout=layout))
+    return RewardFinetuneModule(classifier, loss, compute=Compute(layout=layout))
 
 
 def pretraining(classifier: str, loss: BradleyTerry, layout: Any) -> PMPretrainModule:
     # The LM head that the classifier lacks is not used: the embeddings, tied to it, stand in.
-    return PMPretrainModule(classifier, lm_coef=0.0, loss=loss, append_eos=True, engine=Engine(layout=layout))
+    return PMPretrainModule(classifier, lm_coef=0.0, loss=loss, append_eos=True, compute=Compute(layout=layout))
 
 
 MODULES = {"finetuning": finetuning, "pretraining": pretraining}

@@ -37,7 +37,7 @@ from lit_pref.losses import DPO
 from lit_pref.models import LoRA, adapter_state, export_model, load_tokenizer, merged
 from lit_pref.models.attention.tree_attention import tree_hidden_states
 from lit_pref.models.compute import prepare_layers
-from lit_pref.modules import DPOModule, Engine, SFTModule
+from lit_pref.modules import Compute, DPOModule, SFTModule
 from lit_pref.types import PairBatch, PairLogps, PreferencePair, Sampling, TokenTree, TreeBatch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -123,17 +123,17 @@ def assert_same(got: Step, expected: Step) -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("layout", ["shared", "repeated", "packed"])
 def test_layouts_and_checkpointing_change_no_step(policy: str, layout: Any, checkpointing: bool):
-    module = dpo(policy, engine=Engine(layout=layout, gradient_checkpointing=checkpointing))
+    module = dpo(policy, compute=Compute(layout=layout, gradient_checkpointing=checkpointing))
     assert module.row_layout == layout
     assert_same(step(module, layout), step(dpo(policy)))
 
 
-@pytest.mark.parametrize("engine", [Engine(), Engine(gradient_checkpointing=True)], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("compute", [Compute(), Compute(gradient_checkpointing=True)], ids=["plain", "checkpointing"])
 @pytest.mark.parametrize("at_start", [True, False])
-def test_an_adapter_s_gradients_are_those_of_merged_weights(policy: str, engine: Engine, at_start: bool):
+def test_an_adapter_s_gradients_are_those_of_merged_weights(policy: str, compute: Compute, at_start: bool):
     # W' = W + s·B·A with s = alpha / r, so dL/dB = s · dL/dW' · Aᵀ and dL/dA = s · Bᵀ · dL/dW', which is 0 at B = 0.
     scale = 6 / 4
-    module = dpo(policy, adapter=LoRA(r=4, lora_alpha=6), engine=engine)
+    module = dpo(policy, adapter=LoRA(r=4, lora_alpha=6), compute=compute)
     weights = adapter_state(module.model)
     if not at_start:
         with torch.no_grad():
@@ -162,8 +162,8 @@ def test_an_adapter_s_gradients_are_those_of_merged_weights(policy: str, engine:
     ids=["packed", "repeated", "packed-checkpointing-lora"],
 )
 def test_compiled_layers_change_no_step(policy: str, layout: Any, checkpointing: bool, adapter: LoRA | None):
-    compiled = Engine(layout=layout, gradient_checkpointing=checkpointing, compile=True)
-    module, plain = dpo(policy, adapter=adapter, engine=compiled), dpo(policy, adapter=adapter)
+    compiled = Compute(layout=layout, gradient_checkpointing=checkpointing, compile=True)
+    module, plain = dpo(policy, adapter=adapter, compute=compiled), dpo(policy, adapter=adapter)
     assert module.state_dict().keys() == plain.state_dict().keys()
     got = step(module, layout)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled
@@ -185,9 +185,9 @@ def gpt_neo() -> PreTrainedModel:
 @pytest.mark.parametrize("layout", ["shared", "packed"])
 def test_a_layout_that_the_model_cannot_have_is_refused(tmp_path: Path, layout: Any):
     with pytest.raises(
-        UserError, match=r"engine.layout: GPTNeoForCausalLM cuts its local attention by column.*take repeated or auto"
+        UserError, match=r"compute.layout: GPTNeoForCausalLM cuts its local attention by column.*take repeated or auto"
     ):
-        dpo(saved(gpt_neo(), tmp_path), engine=Engine(layout=layout))
+        dpo(saved(gpt_neo(), tmp_path), compute=Compute(layout=layout))
 
 
 def test_auto_repeats_prompts_where_they_cannot_be_shared_and_says_so(
@@ -236,7 +236,7 @@ DROPPING = pytest.mark.parametrize(
 def test_checkpointing_keeps_dropout_off(make: Any, tmp_path: Path):
     folder = saved(fresh(make), tmp_path)
     got, expected = (
-        step(dpo(folder, engine=Engine(layout="repeated", gradient_checkpointing=checkpointing)), "repeated")
+        step(dpo(folder, compute=Compute(layout="repeated", gradient_checkpointing=checkpointing)), "repeated")
         for checkpointing in (True, False)
     )
     assert_same(got, expected)
@@ -249,15 +249,15 @@ def test_checkpointing_keeps_dropout_off(make: Any, tmp_path: Path):
 def test_with_dropout_the_backward_pass_draws_the_same_again(make: Any, tmp_path: Path):
     folder, steps = saved(fresh(make), tmp_path), []
     for checkpointing in (True, False):
-        module = dpo(folder, dropout=True, engine=Engine(layout="repeated", gradient_checkpointing=checkpointing))
+        module = dpo(folder, dropout=True, compute=Compute(layout="repeated", gradient_checkpointing=checkpointing))
         torch.manual_seed(3)
         steps.append(step(module, "repeated"))
     assert_same(*steps)
 
 
 def test_checkpointing_keeps_little_for_the_backward_pass(policy: str):
-    def kept(engine: Engine, adapter: LoRA | None) -> int:
-        module, numbers = dpo(policy, engine=engine, adapter=adapter), 0
+    def kept(compute: Compute, adapter: LoRA | None) -> int:
+        module, numbers = dpo(policy, compute=compute, adapter=adapter), 0
 
         def count(tensor: Tensor) -> Tensor:
             nonlocal numbers
@@ -270,26 +270,26 @@ def test_checkpointing_keeps_little_for_the_backward_pass(policy: str):
         return numbers
 
     for adapter in (None, LoRA(r=4)):
-        assert kept(Engine(gradient_checkpointing=True), adapter) < 0.2 * kept(Engine(), adapter)
+        assert kept(Compute(gradient_checkpointing=True), adapter) < 0.2 * kept(Compute(), adapter)
 
 
 @pytest.mark.parametrize("field", ["gradient_checkpointing", "compile"])
 def test_a_model_without_known_layers_is_named(field: Any):
     config = CTRLConfig(vocab_size=20, n_positions=16, n_embd=8, dff=16, n_layer=1, n_head=2)
-    with pytest.raises(UserError, match=rf"engine\.{field}: CTRLLMHeadModel does not support it"):
-        prepare_layers(CTRLLMHeadModel(config), Engine(**{field: True}))
+    with pytest.raises(UserError, match=rf"compute\.{field}: CTRLLMHeadModel does not support it"):
+        prepare_layers(CTRLLMHeadModel(config), Compute(**{field: True}))
 
 
 def test_no_compiler_is_said_at_once(policy: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match=r"engine\.compile: .* there is no 'no-such-compiler': install one"):
-        dpo(policy, engine=Engine(compile=True))
+    with pytest.raises(UserError, match=r"compute\.compile: .* there is no 'no-such-compiler': install one"):
+        dpo(policy, compute=Compute(compile=True))
 
 
 def test_prepared_layers_sample_with_a_cache(policy: str):
     prompts, sampling = ["def f(x):\n    return", "x = "], Sampling(temperature=1.0, max_new_tokens=8)
-    plain, prepared = (dpo(policy, engine=Engine(gradient_checkpointing=on)) for on in (False, True))
+    plain, prepared = (dpo(policy, compute=Compute(gradient_checkpointing=on)) for on in (False, True))
     samples = [
         LocalGenerator(module.model, module.tokenizer, tokenize_prompt).generate(prompts, 3, sampling, seed=0)
         for module in (plain, prepared)
@@ -302,7 +302,7 @@ def test_prepared_layers_sample_with_a_cache(policy: str):
 
 
 def test_a_copied_model_runs_on_its_own_weights(policy: str):
-    module = dpo(policy, engine=Engine(gradient_checkpointing=True))
+    module = dpo(policy, compute=Compute(gradient_checkpointing=True))
     other, batch = copy.deepcopy(module), pairs_batch(module, "shared")
     before = module.score_pairs(batch).logps.chosen.detach()
     with torch.no_grad():

@@ -22,7 +22,7 @@ from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataMod
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import DPOModule, Engine, PMPretrainModule, RewardFinetuneModule, SFTModule, adamw
+from lit_pref.modules import Compute, DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule, adamw
 from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, StepWeight, Task, Verdict
 
 pytestmark = pytest.mark.filterwarnings(
@@ -189,7 +189,7 @@ def with_weights(weights: dict[str, Tensor]) -> LlamaForCausalLM:
 
 @pytest.mark.parametrize("layout", ["shared", "repeated"])
 def test_scores_equal_a_plain_forward_pass(policy: str, layout: Any):
-    module = dpo(policy, engine=Engine(layout=layout))
+    module = dpo(policy, compute=Compute(layout=layout))
     assert module.row_layout == layout
     trees = tokenize_pairs(PAIRS, module.tokenizer).trees
     batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=layout == "shared")
@@ -252,7 +252,7 @@ def test_a_budget_neither_costs_nor_pulls_before_the_first_step(policy: str, tmp
 
 def test_layouts_give_equal_steps(policy: str, tmp_path: Path):
     runs = [
-        fit(dpo(policy, engine=Engine(layout=layout), cache_folder=tmp_path / layout), pairs_data(tmp_path), tmp_path)
+        fit(dpo(policy, compute=Compute(layout=layout), cache_folder=tmp_path / layout), pairs_data(tmp_path), tmp_path)
         for layout in ("shared", "repeated")
     ]
     for shared, repeated in zip(*runs, strict=True):
@@ -268,7 +268,7 @@ def test_layouts_give_equal_steps(policy: str, tmp_path: Path):
 SHARED_NAMES = ["loss", "entropy", "mean_token_accuracy"]
 REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
 LOGPS = ["logps/chosen", "logps/rejected"]
-BUDGET = ["budget/chosen_fall", "budget/rejected_fall", "budget/over", "budget/penalty"]
+BUDGET = ["logps/chosen_fall", "budget/rejected_fall", "budget/over", "budget/penalty"]
 
 
 def test_a_training_step_logs_what_plain_forwards_give(policy: str, tmp_path: Path):
@@ -288,7 +288,7 @@ def test_a_training_step_logs_what_plain_forwards_give(policy: str, tmp_path: Pa
         "logps/rejected": now.sums().rejected.mean(),
         "entropy": torch.cat(now.entropy).mean(),
         "mean_token_accuracy": torch.cat(now.correct[0::2]).mean(),
-        "budget/chosen_fall": -chosen.mean(),
+        "logps/chosen_fall": -chosen.mean(),
         "budget/rejected_fall": -rejected.mean(),
         "budget/over": (-chosen > 0.05).float().mean(),
         "budget/penalty": penalty.mean(),
@@ -318,7 +318,7 @@ def test_validation_means_are_over_pairs_and_tokens(policy: str, tmp_path: Path)
         "loss": (-logsigmoid(BETA * (chosen - rejected)) + relu(-chosen - 0.05)).mean(),
         "rewards/margins": BETA * (chosen - rejected).mean(),
         "logps/rejected": now.sums().rejected.mean(),
-        "budget/chosen_fall": -chosen.mean(),
+        "logps/chosen_fall": -chosen.mean(),
         "entropy": torch.cat(now.entropy).mean(),
         "mean_token_accuracy": torch.cat(now.correct[0::2]).mean(),
     }

@@ -25,7 +25,7 @@ from lit_pref.models import (
     load_tokenizer,
     weights_fingerprint,
 )
-from lit_pref.modules import DPOModule, Engine, SFTModule
+from lit_pref.modules import Compute, DPOModule, SFTModule
 from lit_pref.types import TokenTree, TreeBatch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -158,17 +158,17 @@ def test_what_a_method_adds_and_trains_is_kept(policy: str, tmp_path: Path):
     assert resumed.running == 3
 
 
-@pytest.mark.parametrize("engine", [Engine(), Engine(gradient_checkpointing=True)], ids=["plain", "checkpointing"])
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(policy: str, tmp_path: Path, engine: Engine):
+@pytest.mark.parametrize("compute", [Compute(), Compute(gradient_checkpointing=True)], ids=["plain", "checkpointing"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(policy: str, tmp_path: Path, compute: Compute):
     def seeded() -> SFTModule:
         seed_everything(3, verbose=False)
-        return sft(policy, engine=engine)
+        return sft(policy, compute=compute)
 
     whole, half = seeded(), seeded()
     fitted(whole, tmp_path, epochs=2)
     path = checkpoint_of(half, tmp_path)
     seed_everything(4, verbose=False)  # other draws for A, which the checkpoint replaces
-    resumed = sft(policy, engine=engine)
+    resumed = sft(policy, compute=compute)
     fitted(resumed, tmp_path, epochs=2, checkpoint=path)
     expected, got = adapter_state(whole.model), adapter_state(resumed.model)
     assert got.keys() == expected.keys()

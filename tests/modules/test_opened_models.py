@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO
 from lit_pref.models import load_tokenizer
-from lit_pref.modules import DPOModule, Engine
+from lit_pref.modules import Compute, DPOModule
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
@@ -28,8 +28,8 @@ def saved(folder: Path, model_type: str = "llama", **settings: object) -> str:
 def test_a_rope_that_follows_the_length_repeats_prompts(tmp_path: Path):
     policy = saved(tmp_path, rope_parameters=DYNAMIC, max_position_embeddings=16)
     assert DPOModule(policy, DPO()).row_layout == "repeated"
-    with pytest.raises(UserError, match=r"engine.layout: LlamaForCausalLM has a rope whose frequencies follow"):
-        DPOModule(policy, DPO(), engine=Engine(layout="packed"))
+    with pytest.raises(UserError, match=r"compute.layout: LlamaForCausalLM has a rope whose frequencies follow"):
+        DPOModule(policy, DPO(), compute=Compute(layout="packed"))
 
 
 def test_a_model_that_sees_later_tokens_does_not_train(tmp_path: Path):

@@ -19,7 +19,7 @@ from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_tokenizer
-from lit_pref.modules import Engine, PMPretrainModule, RewardFinetuneModule, adamw
+from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule, adamw
 from lit_pref.types import PairBatch, PreferencePair
 
 pytestmark = pytest.mark.filterwarnings(
@@ -179,7 +179,7 @@ def test_steps_equal_plain_forwards(request: Any, tmp_path: Path, layout: Any, a
     start = request.getfixturevalue("tied_policy" if tied else "policy")
     # Weights that are no power of 2, so that one in the wrong place shows
     coefs = {"rm_coef": 0.7, "lm_coef": 0.3}
-    module = pmp(start, **coefs, append_eos=append_eos, engine=Engine(layout=layout), optimizer=sgd(1e-3))
+    module = pmp(start, **coefs, append_eos=append_eos, compute=Compute(layout=layout), optimizer=sgd(1e-3))
     model, weight = tiny_llama(tied), module.score_head.weight.detach().clone().requires_grad_()
     steps = fit(module, pairs_data(tmp_path), tmp_path, max_epochs=2)
     assert len(steps.logged) == 2

@@ -17,7 +17,7 @@ from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_causal_lm, load_tokenizer
-from lit_pref.modules import DPOModule, Engine, adamw
+from lit_pref.modules import Compute, DPOModule, adamw
 from lit_pref.storage.arrays import ArrayCache
 
 pytestmark = pytest.mark.filterwarnings(
@@ -224,17 +224,22 @@ def test_another_chat_template_is_a_miss(tmp_path: Path, scored: list[int]):
 
 
 @pytest.mark.parametrize(
-    "engine",
-    [Engine(layout="packed"), Engine(layout="shared"), Engine(layout="repeated"), Engine(gradient_checkpointing=True)],
-    ids=lambda engine: f"{engine.layout}, checkpointing {engine.gradient_checkpointing}",
+    "compute",
+    [
+        Compute(layout="packed"),
+        Compute(layout="shared"),
+        Compute(layout="repeated"),
+        Compute(gradient_checkpointing=True),
+    ],
+    ids=lambda compute: f"{compute.layout}, checkpointing {compute.gradient_checkpointing}",
 )
-def test_how_the_policy_is_run_does_not_matter(policy: str, tmp_path: Path, scored: list[int], engine: Engine):
+def test_how_the_policy_is_run_does_not_matter(policy: str, tmp_path: Path, scored: list[int], compute: Compute):
     first = reference_of(fitted(policy, tmp_path), "train")
     scored.clear()
-    found = module_of(policy, tmp_path, engine=engine)
+    found = module_of(policy, tmp_path, compute=compute)
     trainer_of(tmp_path).fit(found, data_of(tmp_path))  # the check before the first step compares with the policy
     assert scored == [] and torch.equal(reference_of(found, "train"), first)
-    made = module_of(policy, tmp_path / "new", engine=engine)
+    made = module_of(policy, tmp_path / "new", compute=compute)
     trainer_of(tmp_path).fit(made, data_of(tmp_path))
     assert scored == [8, 3]
     torch.testing.assert_close(reference_of(made, "train"), first, rtol=1e-6, atol=1e-5)
@@ -242,8 +247,8 @@ def test_how_the_policy_is_run_does_not_matter(policy: str, tmp_path: Path, scor
 
 @pytest.mark.slow
 def test_a_compiled_policy_has_the_same_reference(policy: str, tmp_path: Path):
-    engine = Engine(compile=True, gradient_checkpointing=True)
-    module = module_of(policy, tmp_path, engine=engine)
+    compute = Compute(compile=True, gradient_checkpointing=True)
+    module = module_of(policy, tmp_path, compute=compute)
     trainer_of(tmp_path).fit(module, data_of(tmp_path))
     torch.testing.assert_close(reference_of(module, "train"), start_logps(policy, ROWS), rtol=1e-6, atol=1e-5)
 

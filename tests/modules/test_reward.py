@@ -22,7 +22,7 @@ from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, export_reward_model, load_tokenizer
-from lit_pref.modules import Engine, RewardFinetuneModule, adamw
+from lit_pref.modules import Compute, RewardFinetuneModule, adamw
 from lit_pref.types import PairBatch, PreferencePair, StepWeight
 
 pytestmark = pytest.mark.filterwarnings(
@@ -188,7 +188,7 @@ def test_steps_equal_plain_bradley_terry(tmp_path: Path, layout: Any, tied: bool
     seed_everything(0, verbose=False)  # of the head, which is large here: what ran before would decide on it
     policy = saved(tmp_path / "m", tiny_llama(tied))
     loss = BradleyTerry(centering=0.05, use_margin=True)
-    module = reward(policy, loss=loss, engine=Engine(layout=layout), optimizer=sgd(1e-3))
+    module = reward(policy, loss=loss, compute=Compute(layout=layout), optimizer=sgd(1e-3))
     model, weight = tiny_llama(tied), module.score_head.weight.detach().clone().requires_grad_()
     margin = torch.tensor([pair.margin for pair in PAIRS])
     steps = fit(module, pairs_data(tmp_path, margins=True), tmp_path, max_epochs=3)

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
-from lit_pref.modules import Engine, SFTModule, adamw
+from lit_pref.modules import Compute, SFTModule, adamw
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -97,7 +97,7 @@ def module_of(policy: str, **settings: Any) -> SFTModule:
 
 @pytest.mark.parametrize("layout", ["shared", "repeated"])
 def test_a_step_is_one_on_the_mean_over_completion_tokens(policy: str, tmp_path: Path, layout: Any):
-    module, by_hand = module_of(policy, engine=Engine(layout=layout)), load_causal_lm(policy)
+    module, by_hand = module_of(policy, compute=Compute(layout=layout)), load_causal_lm(policy)
     metrics = fitted(module, demonstrations(tmp_path), tmp_path)
     loss = torch.cat(completion_nll(by_hand, policy)).mean()
     loss.backward()

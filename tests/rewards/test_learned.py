@@ -10,14 +10,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
-from lit_pref.modules import Engine, RewardFinetuneModule
+from lit_pref.modules import Compute, RewardFinetuneModule
 from lit_pref.rewards import learned as scoring
-from lit_pref.rewards.learned import Scored, score
+from lit_pref.rewards.learned import Candidates, score
 
 PROMPTS = [
-    Scored("def add(a, b):\n", ["    return a + b", "    return a - b", "    return a + b", "    pass"]),
-    Scored("x = 1\n", ["y = x"]),
-    Scored("# the largest of two numbers\n", ["max(a, b)", "    c = a\n    return c"]),
+    Candidates("def add(a, b):\n", ["    return a + b", "    return a - b", "    return a + b", "    pass"]),
+    Candidates("x = 1\n", ["y = x"]),
+    Candidates("# the largest of two numbers\n", ["max(a, b)", "    c = a\n    return c"]),
 ]
 
 
@@ -64,7 +64,7 @@ def check(found: list[Tensor], module: RewardFinetuneModule, **settings: Any) ->
 @pytest.mark.parametrize("layout", ["packed", "shared", "repeated"])
 @pytest.mark.parametrize("max_tokens", [1, 40, 10_000])
 def test_scores_equal_plain_forwards_in_the_order_given(policy: str, layout: Any, max_tokens: int) -> None:
-    module = reward(policy, engine=Engine(layout=layout))
+    module = reward(policy, compute=Compute(layout=layout))
     check(score(module, PROMPTS, max_tokens), module)
 
 
@@ -98,7 +98,7 @@ def test_sampled_tokens_are_taken_as_they_are_but_for_an_eos_that_is_not_scored(
     split = tuple(token for letter in "y = x" for token in module.tokenizer(letter).input_ids)
     whole = tuple(module.tokenizer("y = x").input_ids)
     assert split != whole  # another way to the same text
-    (found,) = score(module, [Scored("x = 1\n", ["y = x"] * 3, [(*split, 0), None, split])])
+    (found,) = score(module, [Candidates("x = 1\n", ["y = x"] * 3, [(*split, 0), None, split])])
     prompt = module.tokenizer("x = 1\n").input_ids
     for value, ids in zip(found.tolist(), [(*split, *end), (*whole, *end), split], strict=True):
         with torch.no_grad():
@@ -114,13 +114,13 @@ def test_a_conversation_is_answered_by_an_assistant_s_turn(policy: str) -> None:
     )
     turns = ({"role": "user", "content": "add"},)
     answers = ["a + b", ({"role": "assistant", "content": "a - b"},)]
-    (found,) = score(module, [Scored(turns, answers)])
+    (found,) = score(module, [Candidates(turns, answers)])
     for value, text in zip(found.tolist(), ("a + b\n", "a - b\n"), strict=True):
         assert value == pytest.approx(plain(module, "user: add\nassistant: ", text), abs=1e-5)
 
 
 def test_an_empty_completion_without_an_eos_is_the_last_of_all(policy: str) -> None:
-    prompts = [Scored("x", ["", "y"]), Scored("y", [""])]
+    prompts = [Candidates("x", ["", "y"]), Candidates("y", [""])]
     first, second = score(reward(policy, append_eos=False), prompts)
     assert first[0] == second[0] == -torch.inf and first[1].isfinite()
     assert all(values.isfinite().all() for values in score(reward(policy), prompts))
@@ -128,7 +128,7 @@ def test_an_empty_completion_without_an_eos_is_the_last_of_all(policy: str) -> N
 
 def test_what_cannot_be_scored(policy: str) -> None:
     with pytest.raises(UserError, match="a prompt has no token and the tokenizer no BOS"):
-        score(reward(policy), [Scored("", ["y"])])
+        score(reward(policy), [Candidates("", ["y"])])
     with pytest.raises(ValueError, match="max_tokens must be >= 1, got 0"):
         score(reward(policy), PROMPTS, max_tokens=0)
     assert score(reward(policy), []) == []
@@ -147,7 +147,7 @@ def test_no_batch_takes_more_than_its_budget(
         return batch
 
     monkeypatch.setattr(scoring, "collate_trees", collate)
-    score(reward(policy, engine=Engine(layout=layout)), PROMPTS, max_tokens)
+    score(reward(policy, compute=Compute(layout=layout)), PROMPTS, max_tokens)
     assert all(tokens <= max_tokens or completions == 1 for tokens, completions in sizes)
     assert sum(completions for _, completions in sizes) == 6  # distinct ones
     if max_tokens == 64:

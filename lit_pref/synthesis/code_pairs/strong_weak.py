@@ -35,7 +35,7 @@ from lit_pref.types import Outcome, PreferencePair, Problem, Sampling, Split, Ta
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
-class TaskPairs:
+class StrongWeakPairs:
     """How a task's descriptions become pairs.
 
     Args:
@@ -55,16 +55,16 @@ class TaskPairs:
     verified: bool = False
 
 
-class TaskPairsMade(NamedTuple):
+class StrongWeakMade(NamedTuple):
     """Pairs, and what became of each problem."""
 
     pairs: list[PreferencePair]
     counts: dict[str, int]
 
 
-def task_pairs(
-    task: Task, split: Split, count: int, made_by: TaskPairs, seed: int, cache: Path, device: str = "cpu"
-) -> TaskPairsMade:
+def strong_weak_pairs(
+    task: Task, split: Split, count: int, made_by: StrongWeakPairs, seed: int, cache: Path, device: str = "cpu"
+) -> StrongWeakMade:
     """A pair for each of `count` problems, but for those that make none.
 
     cache: the folder that samples are kept in. Raises UserError where the construction needs what a task has not.
@@ -86,7 +86,7 @@ def task_pairs(
     if made_by.verified:
         made = _verified(task, made, counts)
     pairs = [PreferencePair(problem.prompt, sides.better.code, sides.worse.code) for problem, sides in made]
-    return TaskPairsMade(pairs, {"pairs": len(pairs), **counts})
+    return StrongWeakMade(pairs, {"pairs": len(pairs), **counts})
 
 
 def _samples(
@@ -94,7 +94,7 @@ def _samples(
     split: Split,
     problems: Sequence[Problem],
     role: Role,
-    made_by: TaskPairs,
+    made_by: StrongWeakPairs,
     seed: int,
     cache: Path,
     device: str,

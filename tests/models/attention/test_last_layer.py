@@ -17,7 +17,7 @@ from lit_pref.models.attention import last_layer, tree_attention, tree_by_tree
 from lit_pref.models.attention.last_layer import hidden_states_at
 from lit_pref.models.attention.tree_attention import tree_hidden_states
 from lit_pref.models.compute import prepare_layers
-from lit_pref.modules import Engine
+from lit_pref.modules import Compute
 from lit_pref.types import TokenTree, TreeBatch
 
 SIZE = {
@@ -150,7 +150,7 @@ def test_without_gradients(in_two: list[bool]):
 
 
 class Replaced:
-    """A forward in place of a layer's own, as the engine compiles and checkpoints."""
+    """A forward in place of a layer's own, as `Compute` compiles and checkpoints."""
 
     def __init__(self, plain: Any) -> None:
         self.plain, self.calls = plain, 0
@@ -173,13 +173,13 @@ def test_a_replaced_forward_is_left_out_where_few_tokens_are_chosen(name: str, w
 
 
 @pytest.mark.parametrize(
-    "engine",
-    [Engine(gradient_checkpointing=True), pytest.param(Engine(compile=True), marks=pytest.mark.slow)],
+    "compute",
+    [Compute(gradient_checkpointing=True), pytest.param(Compute(compile=True), marks=pytest.mark.slow)],
     ids=["checkpointed", "compiled"],
 )
-def test_a_layer_as_the_engine_runs_it(engine: Engine, in_two: list[bool]):
+def test_a_layer_as_the_engine_runs_it(compute: Compute, in_two: list[bool]):
     model = model_of()
-    prepare_layers(model, engine)
+    prepare_layers(model, compute)
     prepared = model.model.layers[1].forward
     assert_equal(both(model, BATCH.last_K))
     assert in_two and model.model.layers[1].forward is prepared

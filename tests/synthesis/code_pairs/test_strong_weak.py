@@ -9,7 +9,7 @@ import pytest
 import lit_pref.synthesis.code_pairs.strong_weak as module
 from lit_pref.errors import UserError
 from lit_pref.synthesis import ClippedDescription, MutatedRejected, OriginalChosen
-from lit_pref.synthesis.code_pairs.strong_weak import TaskPairs, task_pairs
+from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs, strong_weak_pairs
 from lit_pref.types import Completion, Generator, Outcome, PreferencePair, Problem, Sampling, Split, Task, Text, Verdict
 
 STRONG, WEAK = Sampling(temperature=0.3), Sampling(temperature=1.0)
@@ -81,8 +81,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, list[str]]]:
 
 
 def made(folder: Path, count: int = 8, seed: int = 0, **settings: Any) -> Any:
-    made_by = TaskPairs(strong_sampling=STRONG, weak_sampling=WEAK, **settings)
-    return task_pairs(Adding(), "train", count, made_by, seed, folder)
+    made_by = StrongWeakPairs(strong_sampling=STRONG, weak_sampling=WEAK, **settings)
+    return strong_weak_pairs(Adding(), "train", count, made_by, seed, folder)
 
 
 def pair(number: int, chosen: str, rejected: str) -> PreferencePair:

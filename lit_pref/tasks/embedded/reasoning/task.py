@@ -2,7 +2,7 @@
 
 Seeded and endless; the test split shares no sequence of operations with the others. A wrong solution of a pair has one
 mistake, leads to a wrong answer, and is as long as the right one, character by character, so that length says nothing.
-Not covered: steps in words; wrong solutions that a model wrote (`ReasoningPairsDataModule`).
+Not covered: steps in words; wrong solutions that a model wrote (`TaskPairsDataModule`).
 """
 
 import hashlib
