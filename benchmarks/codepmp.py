@@ -123,7 +123,7 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
     trainer, seconds = _fit(module, data, epochs=1)
     folder = scratch / "pretrained"
     export_reward_model(module.model, module.score_head, module.tokenizer, folder, arm.append_eos)
-    figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("eval/")}
+    figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("validation/")}
     return str(folder), {**figures, "pairs": len(data.data["train"]), "seconds": seconds}
 
 

@@ -101,7 +101,7 @@ def table(cells: Cells, pretraining: dict[str, list[dict[str, float]]]) -> str:
             lines.append(f"- PMP on {half:,} pairs over no PMP on {all_of:,}: {_signed(ahead)}")
     lines += ["", "Code pairs held out of pretraining that its end ranks rightly, and seeds:", ""]
     for arm, several in pretraining.items():
-        accuracy = across_seeds_interval([100 * each["eval/accuracy"] for each in several])
+        accuracy = across_seeds_interval([100 * each["validation/accuracy"] for each in several])
         lines.append(
             f"- {arm}: {accuracy.mean:.1f}% of those beside {several[0]['pairs']:,.0f} pairs, {len(several)} seeds"
         )

@@ -166,7 +166,7 @@ COUNTS = {
 def test_steps_and_validations_are_as_many_as_asked_for(run: Run, settings: Any, steps: int, validations: int):
     trainer = run.fit(**settings)
     assert (trainer.global_step, run.seen.validations) == (steps, validations)
-    assert ("eval/loss" in trainer.callback_metrics) == (validations > 0)
+    assert ("validation/loss" in trainer.callback_metrics) == (validations > 0)
     rows = [row for epoch in run.seen.rows.values() for batch in epoch for row in batch]
     assert len(rows) == len(set(rows)) * len(run.seen.rows) or "max_steps" in settings  # none twice in an epoch
 
@@ -226,7 +226,7 @@ def test_a_timer_ends_the_run(run: Run):
     assert run.fit(Timer(duration=timedelta(0)), max_epochs=5).global_step == 0
 
 
-@pytest.mark.parametrize("monitor", ["eval/loss", "train/loss"])
+@pytest.mark.parametrize("monitor", ["validation/loss", "train/loss"])
 def test_early_stopping_ends_the_run(run: Run, monitor: str):
     # No loss is better by 100: the second look is one too many.
     stopping = EarlyStopping(monitor, min_delta=100.0, patience=1)
@@ -236,7 +236,7 @@ def test_early_stopping_ends_the_run(run: Run, monitor: str):
 def test_a_rate_falls_where_the_figure_stays(run: Run):
     # No loss is better by 100: best after the first epoch, a tenth of the rate after each further one.
     plateau = lambda optimizer: ReduceLROnPlateau(  # noqa: E731
-        optimizer, monitor="eval/loss", patience=0, threshold=100.0, threshold_mode="abs"
+        optimizer, monitor="validation/loss", patience=0, threshold=100.0, threshold_mode="abs"
     )
     run.fit(scheduler=plateau, max_epochs=4)
     rates = [step["train/learning_rate"] for step in run.seen.steps]

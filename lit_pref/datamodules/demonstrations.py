@@ -55,7 +55,7 @@ class DemonstrationsDataModule(_TreeDataModule):
         self.task = (task or CodeTask()) if train is None else None
         self.named = named_sources(train, validation, train_split, validation_split)
         self.keys, self.on_bad_row = keys, on_bad_row
-        self.sizes: dict[Stage, int] = {"train": train_size, "eval": validation_size}
+        self.sizes: dict[Stage, int] = {"train": train_size, "validation": validation_size}
         self.limits = limits
 
     def setup(self, stage: str) -> None:
@@ -63,8 +63,8 @@ class DemonstrationsDataModule(_TreeDataModule):
         if self.data:
             return
         self._add("train")
-        if "eval" in self.named or (self.task is not None and self.sizes["eval"]):
-            self._add("eval")
+        if "validation" in self.named or (self.task is not None and self.sizes["validation"]):
+            self._add("validation")
 
     def _add(self, stage: Stage) -> None:
         name, read = self._demonstrations(stage)

@@ -55,7 +55,7 @@ class _ExecutionDataModule(_TreeDataModule):
         self.draw = SampleSettings(samples, sampling, self.seed)
         self.splits: dict[Stage, tuple[Split, int]] = {
             "train": ("train", problems),
-            "eval": (held_out, held_out_problems),
+            "validation": (held_out, held_out_problems),
         }
         self.sampled_policy = sampled_policy
         self.cache_folder = cache_folder or default_cache_folder()
@@ -70,13 +70,15 @@ class _ExecutionDataModule(_TreeDataModule):
         assert self.trainer is not None
         if self.trainer.world_size > 1:  # they get the samples in `setup`; had they drawn too, a last bit might differ
             self._forget_other_consumer()
-            stages: list[Stage] = ["eval", "train"] if self.trainer.state.fn == TrainerFn.FITTING else ["eval"]
+            stages: list[Stage] = (
+                ["validation", "train"] if self.trainer.state.fn == TrainerFn.FITTING else ["validation"]
+            )
             self._prepared = {stage: self._sampled(stage) for stage in stages if stage not in self.data}
 
     def setup(self, stage: str) -> None:
         self._forget_other_consumer()
-        if "eval" not in self.data:
-            self._add_pairs("eval")
+        if "validation" not in self.data:
+            self._add_pairs("validation")
         if stage == "fit" and "train" not in self.data:
             self._add_training_data()
 

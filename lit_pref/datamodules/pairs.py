@@ -53,7 +53,7 @@ class PairsDataModule(_StoredPairsDataModule):
 
     def _sources(self) -> dict[Split, PairSource]:
         ends = self.consumer.append_eos
-        splits: dict[Stage, Split] = {"train": "train", "eval": "validation"}
+        splits: dict[Stage, Split] = {"train": "train", "validation": "validation"}
         return {
             splits[stage]: PairSource(named.source, named.split, self.keys, self.limits, self.on_bad_row, ends)
             for stage, named in self.named.items()

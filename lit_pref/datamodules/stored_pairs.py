@@ -57,7 +57,7 @@ class _StoredPairsDataModule(_TreeDataModule):
             self._tell(split, store)
         if "validation" in stores:
             self._add("train", stores["train"].trees())
-            self._add("eval", stores["validation"].trees())
+            self._add("validation", stores["validation"].trees())
             return
         store = stores["train"]
         assert self.trainer is not None
@@ -67,7 +67,7 @@ class _StoredPairsDataModule(_TreeDataModule):
         # In the order of the store: the sampler shuffles, and neighbours on the disk are found together.
         self._add("train", store.trees(np.setdiff1d(np.arange(len(store), dtype=np.int32), held_out)))
         if len(held_out):
-            self._add("eval", store.trees(held_out))
+            self._add("validation", store.trees(held_out))
 
     def _find_stores(self) -> dict[Split, TokenStore]:
         quiet = self.trainer is not None and not self.trainer.is_global_zero
@@ -104,7 +104,7 @@ class _StoredPairsDataModule(_TreeDataModule):
 
     def _add(self, stage: Stage, trees: StoredTrees) -> None:
         if not trees:
-            source = self._names.get("validation" if stage == "eval" else "train") or self._names.get(
+            source = self._names.get("validation" if stage == "validation" else "train") or self._names.get(
                 "train", "the data"
             )
             first = "".join(f"; the first: {message}" for message in trees.store.skipped["first_messages"][:1])

@@ -50,18 +50,18 @@ class TaskPairsDataModule(_TreeDataModule):
         self.task = task if task is not None else ReasoningTask()
         self.splits: dict[Stage, tuple[Split, int | None]] = {
             "train": ("train", pairs),
-            "eval": (held_out, held_out_pairs),
+            "validation": (held_out, held_out_pairs),
         }
         self.limits = limits
         self.seeds: dict[Stage, int] = {
             "train": self.seed,
-            "eval": self.seed if held_out_seed is None else held_out_seed,
+            "validation": self.seed if held_out_seed is None else held_out_seed,
         }
 
     def setup(self, stage: str) -> None:
         self._forget_other_consumer()
-        if "eval" not in self.data:
-            self._add("eval")
+        if "validation" not in self.data:
+            self._add("validation")
         if stage == "fit" and "train" not in self.data:
             self._add("train")
 

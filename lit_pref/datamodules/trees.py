@@ -18,7 +18,7 @@ from lit_pref.errors import UserError
 from lit_pref.storage.shards import write_json
 from lit_pref.types import RowLayout
 
-Stage = Literal["train", "eval"]
+Stage = Literal["train", "validation"]
 
 
 class PolicyModule(Protocol):
@@ -48,7 +48,7 @@ def named_sources(
     if train is not None:
         named["train"] = NamedSource(train, train_split)
     if validation is not None or (train is not None and validation_split is not None):
-        named["eval"] = NamedSource(validation or train or "", validation_split or "validation")
+        named["validation"] = NamedSource(validation or train or "", validation_split or "validation")
     return named
 
 
@@ -155,7 +155,7 @@ class _TreeDataModule(LightningDataModule):
         return self._loader("train", shuffle=True, resume_at=resume_at)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("eval", shuffle=False) if "eval" in self.data else []
+        return self._loader("validation", shuffle=False) if "validation" in self.data else []
 
     # Test and predict read the same held-out data as validate: each subclass's arguments say which that is.
     test_dataloader = val_dataloader

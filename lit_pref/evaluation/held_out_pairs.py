@@ -46,7 +46,7 @@ class HeldOutPairs(Evaluation):
         if not isinstance(module, RewardsPairs | ScoresPairs):
             raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
         data = module.trainer.datamodule  # type: ignore[attr-defined]
-        loader = None if data is None else data.ordered_loader("eval")
+        loader = None if data is None else data.ordered_loader("validation")
         if loader is None:
             if module.global_rank == 0 and not self._told:
                 print("held-out pairs: none, so nothing is measured of them", flush=True)
@@ -83,5 +83,5 @@ def _of_log_probs(module: ScoresPairs, loader: Any) -> dict[str, Tensor]:
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }
-    against_reference = module.reference_figures("eval", policy)
+    against_reference = module.reference_figures("validation", policy)
     return figures | {name: value for name, value in against_reference.items() if name == "budget/over"}

@@ -68,7 +68,7 @@ class DPOModule(_LanguageModule):
         return self._step(batch, "train")
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "eval")
+        return self._step(batch, "validation")
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "test")
@@ -105,7 +105,7 @@ class DPOModule(_LanguageModule):
         """The start policy's log-probs of the batch's pairs; None where neither objective nor regularizer uses them."""
         if not self.needs_reference:
             return None
-        data = "train" if stage == "train" else "eval"
+        data = "train" if stage == "train" else "validation"
         values_P2 = self._reference[data].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
         lengths = batch.trees.length_K.to(values_P2.dtype)
         return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
@@ -121,14 +121,14 @@ class DPOModule(_LanguageModule):
 
     def on_fit_start(self) -> None:
         self._prepare_reference("train")
-        self._prepare_reference("eval")
+        self._prepare_reference("validation")
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self._prepare_reference("train")  # Lightning's finders train before `on_fit_start` comes to this module
 
     def on_validation_start(self) -> None:
-        self._prepare_reference("eval")
+        self._prepare_reference("validation")
 
     on_test_start = on_validation_start
     on_predict_start = on_validation_start

@@ -47,7 +47,7 @@ from lit_pref.modules.fitting import check_names, run_names
 from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
 
-LoggedStage = Literal["train", "eval", "test"]
+LoggedStage = Literal["train", "validation", "test"]
 
 
 class PairScores(NamedTuple):
@@ -294,10 +294,10 @@ class _LanguageModule(LightningModule):
         self._counted("train").reset()  # an interrupted step's
 
     def on_validation_epoch_start(self) -> None:
-        self._counted("eval").reset()
+        self._counted("validation").reset()
 
     def on_validation_epoch_end(self) -> None:
-        self._log_figures("eval")
+        self._log_figures("validation")
 
     def on_test_epoch_start(self) -> None:
         self._counted("test").reset()
@@ -403,7 +403,7 @@ def _when_to_step(scheduler: Any) -> dict[str, Any]:
     if not isinstance(scheduler, ReduceLROnPlateau):
         raise UserError(
             "model.scheduler: torch's ReduceLROnPlateau does not say which figure it looks at: give "
-            "lightning.pytorch.cli.ReduceLROnPlateau with monitor, as eval/loss"
+            "lightning.pytorch.cli.ReduceLROnPlateau with monitor, as validation/loss"
         )
     return {"interval": "epoch", "monitor": scheduler.monitor}
 

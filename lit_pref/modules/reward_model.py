@@ -61,7 +61,7 @@ class _RewardModule(_LanguageModule):
         return self._step(batch, "train")
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "eval")
+        return self._step(batch, "validation")
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "test")

@@ -47,7 +47,7 @@ class SFTModule(_LanguageModule):
         return self._step(batch, "train")
 
     def validation_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "eval")
+        return self._step(batch, "validation")
 
     def test_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
         return self._step(batch, "test")

@@ -220,7 +220,7 @@ def test_a_mean_instead_of_items_is_refused(tmp_path: Path):
 
 class Validated(Module):
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self.log("eval/loss", self.weight)
+        self.log("validation/loss", self.weight)
 
     test_step = validation_step
 

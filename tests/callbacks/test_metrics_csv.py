@@ -17,10 +17,10 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_a_row_a_call_and_a_column_a_metric(tmp_path: Path):
     logger = MetricsCSV(tmp_path / "run")
     logger.log_metrics({"train/loss": 0.5, "epoch": 0}, step=1)
-    logger.log_metrics({"eval/loss": torch.tensor(0.25)}, step=1)  # type: ignore[dict-item]
+    logger.log_metrics({"validation/loss": torch.tensor(0.25)}, step=1)  # type: ignore[dict-item]
     assert rows(tmp_path / "run") == [
-        {"step": "1", "epoch": "0", "train/loss": "0.5", "eval/loss": ""},
-        {"step": "1", "epoch": "", "train/loss": "", "eval/loss": "0.25"},
+        {"step": "1", "epoch": "0", "train/loss": "0.5", "validation/loss": ""},
+        {"step": "1", "epoch": "", "train/loss": "", "validation/loss": "0.25"},
     ]
 
 

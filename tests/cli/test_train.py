@@ -273,7 +273,7 @@ def test_resumes_in_its_own_folder(here: Path, capsys: pytest.CaptureFixture[str
     assert summary["before"] == before  # of the untrained policy, not of the checkpoint
 
 
-@pytest.mark.parametrize(("command", "shown"), [("validate", "eval/loss"), ("test", "test/loss")])
+@pytest.mark.parametrize(("command", "shown"), [("validate", "validation/loss"), ("test", "test/loss")])
 def test_measures_a_checkpoint(command: str, shown: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
     place = [f"--runs_folder={here}/measured", f"--run_name={command}"]

@@ -259,7 +259,10 @@ def test_a_feature_of_the_trainer(feature: list[str]) -> None:
     [
         (["BackboneFinetuning"], "BackboneFinetuning cannot work here: a policy has no backbone apart"),
         (["ModelCheckpoint", "--trainer.callbacks.save_top_k=3"], "ModelCheckpoint: ModelCheckpoint(save_top_k=3"),
-        (["EarlyStopping", "--trainer.callbacks.monitor=eval/lss"], "metric `eval/lss` which is not available"),
+        (
+            ["EarlyStopping", "--trainer.callbacks.monitor=validation/lss"],
+            "metric `validation/lss` which is not available",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -120,7 +120,7 @@ def test_rows_stand_in_the_template_and_end_as_the_module_says(policy: str, tmp_
     ):
         data = CodePairsDataModule(rows_file(tmp_path), validation_share=0.0, template=template)
         assert texts(made(data, module, tmp_path), end=end) == expected
-        assert "eval" not in data.data
+        assert "validation" not in data.data
 
 
 def test_without_a_template_a_description_is_the_prompt(policy: str, tmp_path: Path):
@@ -140,7 +140,7 @@ def test_a_share_is_held_out_by_the_seed(policy: str, tmp_path: Path):
     held_out = []
     for seed in (1, 1, 2):
         data = made(CodePairsDataModule(path, validation_share=0.25, seed=seed), PMPretrainModule(policy), tmp_path)
-        train, kept = texts(data), texts(data, "eval")
+        train, kept = texts(data), texts(data, "validation")
         assert (len(train), len(kept)) == (15, 5) and {*train, *kept} == every
         held_out.append(kept)
     assert held_out[0] == held_out[1] != held_out[2]
@@ -149,7 +149,7 @@ def test_a_share_is_held_out_by_the_seed(policy: str, tmp_path: Path):
 def test_a_file_of_its_own_is_held_out(policy: str, tmp_path: Path):
     files = rows_file(tmp_path), rows_file(tmp_path, "held_out", [{"query": "q", "better": "a", "worse": "b"}])
     data = made(CodePairsDataModule(*files), PMPretrainModule(policy), tmp_path)
-    assert len(texts(data)) == 20 and texts(data, "eval") == [("q", "a", "b")]
+    assert len(texts(data)) == 20 and texts(data, "validation") == [("q", "a", "b")]
 
 
 def test_a_prompt_that_fills_the_length_is_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):
@@ -184,18 +184,18 @@ def test_two_models_answer_once_and_what_they_wrote_is_found_again(
     task, module = CodeTask(), PMPretrainModule(policy)
     problems = {problem.prompt: problem for problem in task.problems("train", 24, 3)}
     data = made(small(), module, tmp_path)
-    rows = [*texts(data), *texts(data, "eval")]
+    rows = [*texts(data), *texts(data, "validation")]
     told = capsys.readouterr().out
     assert sampled == [24, 24] and f"{len(rows)} pairs, 24 problems" in told
     assert len({prompt for prompt, *_ in rows}) == len(rows) and {prompt for prompt, *_ in rows} <= problems.keys()
-    assert len(data.data["eval"]) == round(0.25 * len(rows))
+    assert len(data.data["validation"]) == round(0.25 * len(rows))
     assert all(chosen != rejected for _, chosen, rejected in rows)
 
     again = made(small(), module, tmp_path)
-    assert again.fingerprints == data.fingerprints and again.fingerprints.keys() == {"train", "eval"}
+    assert again.fingerprints == data.fingerprints and again.fingerprints.keys() == {"train", "validation"}
     # The same samples, of which fewer are kept: those whose better side alone passes.
     verified = made(small(verified=True), module, tmp_path)
-    kept = [*texts(verified), *texts(verified, "eval")]
+    kept = [*texts(verified), *texts(verified, "validation")]
     assert 0 < len(kept) < len(rows) and set(kept) < set(rows)
     graded = [problems[prompt] for prompt, *_ in rows]
     better, worse = (task.grade(graded, [row[side] for row in rows]) for side in (1, 2))
@@ -213,7 +213,7 @@ def test_a_fit_trains_on_pairs_of_a_task(policy: str, tmp_path: Path):
     trainer, data = trainer_for(tmp_path), small(descriptions=12)
     trainer.fit(module, data)
     assert trainer.global_step == -(-len(data.data["train"]) // 4) > 0
-    assert {"train/rm_loss", "train/lm_loss", "eval/accuracy"} <= trainer.callback_metrics.keys()
+    assert {"train/rm_loss", "train/lm_loss", "validation/accuracy"} <= trainer.callback_metrics.keys()
 
 
 # --- wrong settings ---------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_a_task_s_demonstrations_are_those_of_its_splits(policy: str, tmp_path: 
     data = DemonstrationsDataModule(CodeTask(), train_size=20, validation_size=7, seed=3)
     fitted(data, policy, tmp_path)
     assert texts(data) == CodeTask().demonstrations("train", 20, 3)
-    assert texts(data, "eval") == CodeTask().demonstrations("validation", 7, 3)
+    assert texts(data, "validation") == CodeTask().demonstrations("validation", 7, 3)
 
 
 def test_the_seed_of_the_run_draws_them(policy: str, tmp_path: Path):
@@ -96,7 +96,7 @@ def test_the_seed_of_the_run_draws_them(policy: str, tmp_path: Path):
         fitted(data, policy, tmp_path)
         prints.append(data.fingerprints)
     assert prints[0] == prints[1]
-    assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] != prints[2]["eval"]
+    assert prints[0]["train"] != prints[2]["train"] and prints[0]["validation"] != prints[2]["validation"]
 
 
 def test_files_are_read_instead_of_a_task(policy: str, tmp_path: Path):
@@ -104,16 +104,16 @@ def test_files_are_read_instead_of_a_task(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train=train, validation=held_out, batch_size=4)
     trainer = fitted(data, policy, tmp_path, limit_train_batches=1.0, limit_val_batches=1.0)
     assert texts(data) == [Demonstration(row["prompt"], row["completion"]) for row in ROWS]
-    assert texts(data, "eval") == texts(data)[:2]
+    assert texts(data, "validation") == texts(data)[:2]
     assert trainer.global_step == 2  # 6 rows in batches of 4
-    assert "eval/loss" in trainer.callback_metrics
+    assert "validation/loss" in trainer.callback_metrics
 
 
 def test_a_file_alone_is_not_validated(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train=written(tmp_path / "train.jsonl", ROWS))
     trainer = fitted(data, policy, tmp_path, limit_train_batches=1.0, limit_val_batches=1.0)
     assert data.data.keys() == {"train"} and data.val_dataloader() == []
-    assert not any(name.startswith("eval") for name in trainer.callback_metrics)
+    assert not any(name.startswith("validation") for name in trainer.callback_metrics)
 
 
 def test_a_data_set_folder_is_asked_for_its_validation_split(policy: str, tmp_path: Path):
@@ -125,7 +125,7 @@ def test_a_data_set_folder_is_asked_for_its_validation_split(policy: str, tmp_pa
     data = DemonstrationsDataModule(train=folder, validation=folder)
     fitted(data, policy, tmp_path)
     assert [row.prompt for row in texts(data)] == ["# 0\n", "# 1\n", "# 2\n", "# 3\n"]
-    assert [row.prompt for row in texts(data, "eval")] == ["# 4\n", "# 5\n"]
+    assert [row.prompt for row in texts(data, "validation")] == ["# 4\n", "# 5\n"]
 
 
 def test_long_rows_are_dropped_and_told(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -169,4 +169,6 @@ def test_key_names_of_the_user(policy: str, tmp_path: Path):
     keys = DemonstrationKeys("question", "answer")
     data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", rows), keys=keys, validation_split="train[:2]")
     fitted(data, policy, tmp_path)
-    assert texts(data)[:2] == texts(data, "eval") == [Demonstration(r["prompt"], r["completion"]) for r in ROWS[:2]]
+    assert (
+        texts(data)[:2] == texts(data, "validation") == [Demonstration(r["prompt"], r["completion"]) for r in ROWS[:2]]
+    )

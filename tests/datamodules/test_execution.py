@@ -142,7 +142,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
     data = pairs_of(task, problems=24, held_out_problems=12, seed=5)
     made(data, "embedded:coder", tmp_path)
     problems = {problem.prompt: problem for split in ("train", "test") for problem in task.problems(split, 24, 5)}  # type: ignore[arg-type]
-    for stage in ("train", "eval"):
+    for stage in ("train", "validation"):
         trees = data.data[stage].trees
         rows = [decoded(tree) for tree in trees]
         assert 0 < len(rows) == data.counts[stage]["pairs"] == len({prompt for prompt, *_ in rows})
@@ -150,7 +150,10 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
         assert all(verdict.passed for verdict in task.grade(graded, [chosen for _, chosen, _ in rows]))
         assert not any(verdict.passed for verdict in task.grade(graded, [rejected for *_, rejected in rows]))
     prompts, compositions = (
-        [{getattr(problems[decoded(tree)[0]], what) for tree in data.data[stage].trees} for stage in ("train", "eval")]
+        [
+            {getattr(problems[decoded(tree)[0]], what) for tree in data.data[stage].trees}
+            for stage in ("train", "validation")
+        ]
         for what in ("prompt", "composition")
     )
     assert not prompts[0] & prompts[1] and not compositions[0] & compositions[1]
@@ -159,7 +162,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
     kept = [
         read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-random-1-seed5.parquet")
     ]
-    for stage in ("train", "eval"):
+    for stage in ("train", "validation"):
         rows = {decoded(tree) for tree in data.data[stage].trees}
         assert rows in [{(pair.prompt, pair.chosen, pair.rejected) for pair in pairs} for pairs in kept]
 
@@ -177,7 +180,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
     texts = [completion for _, completion in rows]
     assert all(verdict.passed for verdict in task.grade([problems[prompt] for prompt, _ in rows], texts))
     assert {(prompt, chosen) for prompt, chosen, _ in map(decoded, data.data["train"].trees)} <= set(rows)
-    assert passing.fingerprints["eval"] == data.fingerprints["eval"]
+    assert passing.fingerprints["validation"] == data.fingerprints["validation"]
 
 
 # --- a task that runs nothing -----------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
 
 def test_training_and_held_out_problems_come_from_their_splits(policy: str, tmp_path: Path):
     data = made(pairs_of(held_out="validation", seed=2), policy, tmp_path)
-    for stage, split in (("train", "train"), ("eval", "validation")):
+    for stage, split in (("train", "train"), ("validation", "validation")):
         for prompt, chosen, rejected in map(decoded, data.data[stage].trees):
             assert prompt.startswith(f"# {split} 2 ")
             assert len(chosen) % 2 == 0 and len(rejected) % 2 == 1
@@ -195,7 +198,7 @@ def test_a_fit_trains_on_the_pairs(policy: str, tmp_path: Path):
     trainer, data = trainer_for(tmp_path), pairs_of()
     trainer.fit(DPOModule(policy, DPO(0.1), scheduler=None), data)
     assert trainer.global_step == -(-data.counts["train"]["pairs"] // 4)
-    assert {"train/loss", "eval/loss"} <= trainer.callback_metrics.keys()
+    assert {"train/loss", "validation/loss"} <= trainer.callback_metrics.keys()
 
 
 def test_validation_alone_samples_no_training_problem_and_a_fit_adds_them(
@@ -222,7 +225,7 @@ def test_no_seed_of_its_own_is_the_seed_of_the_run(policy: str, tmp_path: Path):
         seed_everything(seed, verbose=False)
         prints.append(made(pairs_of(), policy, tmp_path).fingerprints)
     assert prints[0] == prints[1]
-    assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] != prints[2]["eval"]
+    assert prints[0]["train"] != prints[2]["train"] and prints[0]["validation"] != prints[2]["validation"]
     assert made(pairs_of(seed=2), policy, tmp_path).fingerprints == prints[2]
 
 
@@ -254,7 +257,7 @@ def test_best_vs_worst_trains_on_what_came_least_far_and_leaves_held_out_pairs_a
     for prompt, bad in rejected.items():
         assert len(bad) == min(row["case"] for row in failing if row["prompt"] == prompt)
     assert worst.fingerprints["train"] != at_random.fingerprints["train"]
-    assert worst.fingerprints["eval"] == at_random.fingerprints["eval"]
+    assert worst.fingerprints["validation"] == at_random.fingerprints["validation"]
 
 
 def test_several_pairs_a_problem(policy: str, tmp_path: Path):
@@ -262,7 +265,7 @@ def test_several_pairs_a_problem(policy: str, tmp_path: Path):
     rows = [decoded(tree) for tree in several.data["train"].trees]
     assert set(map(decoded, one.data["train"].trees)) < set(rows) and len(set(rows)) == len(rows)
     assert max(sum(row[0] == prompt for row in rows) for prompt, *_ in rows) == 3
-    assert several.fingerprints["eval"] == one.fingerprints["eval"]
+    assert several.fingerprints["validation"] == one.fingerprints["validation"]
     with pytest.raises(ValueError, match="pairs_per_problem must be >= 1, got 0"):
         pairs_of(pairs_per_problem=0)
 

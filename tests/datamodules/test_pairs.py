@@ -166,7 +166,7 @@ def test_a_share_is_held_out(policy: str, tmp_path: Path):
     splits = []
     for seed in (1, 1, 2):
         data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
-        train, held_out = texts(data), texts(data, "eval")
+        train, held_out = texts(data), texts(data, "validation")
         assert (len(train), len(held_out)) == (30, 10)
         assert sorted(train + held_out) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in ROWS)
         splits.append(held_out)
@@ -180,18 +180,18 @@ def test_pairs_of_one_prompt_are_on_one_side(policy: str, tmp_path: Path):
         for i, row in enumerate(ROWS)
     ]
     data = made(PairsDataModule(written(tmp_path / "a.jsonl", rows), validation_share=0.25), policy, tmp_path)
-    train, held_out = ({prompt.split()[1] for prompt, _, _ in texts(data, stage)} for stage in ("train", "eval"))
-    assert not train & held_out and len(train | held_out) == 10 and len(data.data["eval"]) in (8, 12)
+    train, held_out = ({prompt.split()[1] for prompt, _, _ in texts(data, stage)} for stage in ("train", "validation"))
+    assert not train & held_out and len(train | held_out) == 10 and len(data.data["validation"]) in (8, 12)
 
 
 def test_of_four_pairs_one_is_held_out_and_of_one_prompt_none(
     policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS[:4])), policy, tmp_path)
-    assert (len(data.data["train"]), len(data.data["eval"])) == (3, 1)
+    assert (len(data.data["train"]), len(data.data["validation"])) == (3, 1)
     rows = [{**row, "prompt": "# 1\n", "rejected": f"z{i}"} for i, row in enumerate(ROWS[:4])]
     data = made(PairsDataModule(written(tmp_path / "b.jsonl", rows)), policy, tmp_path)
-    assert len(data.data["train"]) == 4 and "eval" not in data.data
+    assert len(data.data["train"]) == 4 and "validation" not in data.data
     assert "the pairs have one prompt, so none is held out and nothing is measured" in capsys.readouterr().out
 
 
@@ -210,12 +210,12 @@ def test_splits_of_a_saved_data_set_and_slices_of_a_file(policy: str, tmp_path: 
     datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
     splits = {"train_split": "train_prefs", "validation_split": "test_prefs"}
     data = made(PairsDataModule(str(tmp_path / "saved"), **splits), policy, tmp_path)
-    assert [len(data.data[stage]) for stage in ("train", "eval")] == [30, 10]
+    assert [len(data.data[stage]) for stage in ("train", "validation")] == [30, 10]
     with pytest.raises(UserError, match=r'has no split "train": expected one of train_prefs, test_prefs.*train_split'):
         made(PairsDataModule(str(tmp_path / "saved")), policy, tmp_path)
     splits = {"train_split": "train[:20%]", "validation_split": "train[-3:]"}
     data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS), **splits), policy, tmp_path)
-    assert [prompt for prompt, _, _ in texts(data, "eval")] == ["# 37\n", "# 38\n", "# 39\n"]
+    assert [prompt for prompt, _, _ in texts(data, "validation")] == ["# 37\n", "# 38\n", "# 39\n"]
     assert len(data.data["train"]) == 8
 
 
@@ -231,7 +231,7 @@ def test_columns_that_are_not_used_are_named_by_every_run(
 def test_validation_pairs_of_their_own_leave_training_whole(policy: str, tmp_path: Path):
     train, held_out = written(tmp_path / "a.jsonl", ROWS[:30]), written(tmp_path / "b.jsonl", ROWS[30:])
     data = made(PairsDataModule(train, validation=held_out), policy, tmp_path)
-    assert (len(data.data["train"]), len(data.data["eval"])) == (30, 10)
+    assert (len(data.data["train"]), len(data.data["validation"])) == (30, 10)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
@@ -312,9 +312,9 @@ def test_a_later_run_finds_the_tokens_and_tells_what_was_left_out(
     monkeypatch.setattr("lit_pref.data.tokens.cache.iterate_pairs", again)
     second, told_again, skipped_again = run()
     assert (told_again, skipped_again) == (told, skipped)
-    for stage in ("train", "eval"):
+    for stage in ("train", "validation"):
         assert texts(second, stage) == texts(first, stage)
-    assert second.fingerprints == first.fingerprints and set(first.fingerprints) == {"train", "eval"}
+    assert second.fingerprints == first.fingerprints and set(first.fingerprints) == {"train", "validation"}
 
 
 def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: Path):
@@ -323,7 +323,7 @@ def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: P
     prints = []
     for seed in (1, 2):
         data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
-        for stage in ("train", "eval"):
+        for stage in ("train", "validation"):
             # Row i of the file has prompt "# i" and margin i: rows, margins and lengths must have moved together.
             numbers = [float(prompt.strip("# \n")) for prompt, _, _ in texts(data, stage)]
             assert numbers == sorted(numbers)

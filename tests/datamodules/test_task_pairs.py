@@ -103,11 +103,11 @@ def test_pairs_are_those_of_the_task(policy: str, tmp_path: Path, task: PairTask
     data = TaskPairsDataModule(task, pairs=12, held_out="validation", held_out_pairs=6, seed=4)
     made(data, RewardFinetuneModule(policy), tmp_path)
     assert texts(data, "train") == task.pairs("train", 12, 4)
-    assert texts(data, "eval") == task.pairs("validation", 6, 0)
+    assert texts(data, "validation") == task.pairs("validation", 6, 0)
     # As a reward model that reads the last own token takes them
     other = made(TaskPairsDataModule(task, pairs=12, held_out_pairs=6, seed=4), PMPretrainModule(policy), tmp_path)
     assert texts(other, "train", end=()) == task.pairs("train", 12, 4)
-    assert texts(other, "eval", end=()) == task.pairs("test", 6, 0)
+    assert texts(other, "validation", end=()) == task.pairs("test", 6, 0)
 
 
 def test_rows_of_a_data_set_are_taken_whole(policy: str, tmp_path: Path):
@@ -120,7 +120,7 @@ def test_rows_of_a_data_set_are_taken_whole(policy: str, tmp_path: Path):
     data = TaskPairsDataModule(task, pairs=None, held_out="validation", held_out_pairs=None)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # each of two wrong options of four questions
-    assert len(texts(data, "train")) == len(texts(data, "eval")) == 8
+    assert len(texts(data, "train")) == len(texts(data, "validation")) == 8
     assert set(texts(data, "train")) == set(task.pairs("train", None, 9))
 
 
@@ -131,9 +131,9 @@ def test_held_out_pairs_are_the_same_for_every_run(policy: str, tmp_path: Path):
         data = TaskPairsDataModule(pairs=8, held_out_pairs=4)
         prints.append(made(data, RewardFinetuneModule(policy), tmp_path).fingerprints)
     assert prints[0] == prints[1]
-    assert prints[0]["train"] != prints[2]["train"] and prints[0]["eval"] == prints[2]["eval"]
+    assert prints[0]["train"] != prints[2]["train"] and prints[0]["validation"] == prints[2]["validation"]
     own = TaskPairsDataModule(pairs=8, held_out_pairs=4, seed=2, held_out_seed=None)
-    assert made(own, RewardFinetuneModule(policy), tmp_path).fingerprints["eval"] != prints[2]["eval"]
+    assert made(own, RewardFinetuneModule(policy), tmp_path).fingerprints["validation"] != prints[2]["validation"]
 
 
 def test_each_split_is_made_once_and_only_where_it_is_needed(policy: str, tmp_path: Path):
@@ -168,10 +168,10 @@ def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: 
     data = TaskPairsDataModule(Numbered(), pairs=9, held_out_pairs=5, limits=limits)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # Numbers 0, 2, 4, 6 and 8 of 9, and 0, 2 and 4 of 5
-    assert (len(data.data["train"]), len(data.data["eval"])) == (4, 2)
+    assert (len(data.data["train"]), len(data.data["validation"])) == (4, 2)
     told = capsys.readouterr().out
     assert "train: 4 pairs, {'kept': 4, 'dropped_prompt_fills_limit': 5}" in told
-    assert "eval: 2 pairs, {'kept': 2, 'dropped_prompt_fills_limit': 3}" in told
+    assert "validation: 2 pairs, {'kept': 2, 'dropped_prompt_fills_limit': 3}" in told
 
 
 def test_nothing_left_is_an_error_with_its_counts(policy: str, tmp_path: Path):

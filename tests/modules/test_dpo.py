@@ -207,7 +207,7 @@ def test_token_accuracy_is_that_of_chosen(policy: str, tmp_path: Path):
     correct = plain(module.model, policy, PAIRS[:5]).correct
     of_chosen, of_rejected = torch.cat(correct[0::2]).mean().item(), torch.cat(correct[1::2]).mean().item()
     assert of_chosen > 0.8 > of_rejected
-    assert trainer.callback_metrics["eval/mean_token_accuracy"].item() == pytest.approx(of_chosen, rel=1e-5)
+    assert trainer.callback_metrics["validation/mean_token_accuracy"].item() == pytest.approx(of_chosen, rel=1e-5)
 
 
 def test_the_first_loss_is_log_2(policy: str, tmp_path: Path):
@@ -310,7 +310,11 @@ def test_validation_means_are_over_pairs_and_tokens(policy: str, tmp_path: Path)
     data = pairs_data(tmp_path, validation=held_out, batch_size=2)
     trainer = trainer_for(tmp_path)
     trainer.fit(module, data)
-    logged = {name.removeprefix("eval/"): x for name, x in trainer.callback_metrics.items() if name.startswith("eval")}
+    logged = {
+        name.removeprefix("validation/"): x
+        for name, x in trainer.callback_metrics.items()
+        if name.startswith("validation")
+    }
     now, start = plain(module.model, policy, PAIRS[:5]), plain(tiny_llama(), policy, PAIRS[:5]).sums()
     chosen, rejected = log_ratios(now.sums(), start)
     assert logged.keys() == {*SHARED_NAMES, *REWARDS, *LOGPS, *BUDGET}
@@ -462,7 +466,7 @@ def test_a_notebook_needs_no_seed(brief_policy: str, tmp_path: Path, monkeypatch
     trainer = trainer_for(tmp_path)
     trainer.fit(module, data)
     assert trainer.global_step == -(-data.counts["train"]["pairs"] // 2) > 0
-    assert {"train/loss", "eval/loss", "eval/rewards/margins"} <= trainer.callback_metrics.keys()
+    assert {"train/loss", "validation/loss", "validation/rewards/margins"} <= trainer.callback_metrics.keys()
 
 
 def bare_loader() -> DataLoader[Any]:
@@ -677,7 +681,13 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
     trainer.fit(module, pairs_data(tmp_path, validation=pairs_file(tmp_path, PAIRS[:4], "held_out"), batch_size=2))
     for name, value in module.named_parameters():
         torch.testing.assert_close(first["weights"][name], value, rtol=0, atol=1e-6)
-    for name in ("eval/loss", "eval/logps/chosen", "eval/rewards/margins", "eval/entropy", "train/num_tokens"):
+    for name in (
+        "validation/loss",
+        "validation/logps/chosen",
+        "validation/rewards/margins",
+        "validation/entropy",
+        "train/num_tokens",
+    ):
         assert first["metrics"][name] == pytest.approx(float(trainer.callback_metrics[name]), rel=1e-4, abs=1e-5), name
 
     for stage, found in module._reference.items():
@@ -710,7 +720,7 @@ def test_every_row_counts_once_on_any_number_of_processes(
     trainer = trainer_for(tmp_path, accumulate_grad_batches=4)  # as many batches a step as 2 on each of 2
     trainer.fit(module, data)
     expected = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    assert {"train/loss", "eval/loss"} < expected.keys()
+    assert {"train/loss", "validation/loss"} < expected.keys()
     for rank in ranks:
         found = rank[method]
         assert found["metrics"].keys() == expected.keys()

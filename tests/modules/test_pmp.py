@@ -341,9 +341,9 @@ def test_validation_logs_both_losses(policy: str, tmp_path: Path):
     trainer.fit(module, pairs_data(tmp_path, validation=str(tmp_path / "pairs.jsonl")))
     by_hand = plain(module.model, module.score_head.weight)
     logged = trainer.callback_metrics
-    assert logged["eval/rm_loss"].item() == pytest.approx(by_hand.rm_loss.item(), abs=1e-5)
-    assert logged["eval/lm_loss"].item() == pytest.approx(by_hand.lm_loss.item(), abs=1e-5)
-    assert logged["eval/loss"].item() == pytest.approx((by_hand.rm_loss + by_hand.lm_loss).item(), abs=1e-5)
+    assert logged["validation/rm_loss"].item() == pytest.approx(by_hand.rm_loss.item(), abs=1e-5)
+    assert logged["validation/lm_loss"].item() == pytest.approx(by_hand.lm_loss.item(), abs=1e-5)
+    assert logged["validation/loss"].item() == pytest.approx((by_hand.rm_loss + by_hand.lm_loss).item(), abs=1e-5)
 
 
 def test_training_lowers_both_losses(policy: str, tmp_path: Path):

@@ -144,7 +144,7 @@ def test_it_is_scored_once_and_is_that_of_the_start(policy: str, tmp_path: Path,
     module = fitted(policy, tmp_path, max_epochs=2)
     assert scored == [8, 3]  # training pairs, then held-out ones; not again in the second epoch
     torch.testing.assert_close(reference_of(module, "train"), start_logps(policy, ROWS), rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(reference_of(module, "eval"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(reference_of(module, "validation"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
     # and the policy has moved away from it
     batch = next(iter(data_batches(module)))
     moved = module.score_pairs(batch).logps.chosen - module.reference(batch, "train").chosen  # type: ignore[union-attr]
@@ -341,7 +341,7 @@ def test_a_resumed_run_scores_the_start_policy_again(policy: str, tmp_path: Path
     resumed = module_of(policy, tmp_path)
     trainer_of(tmp_path, max_epochs=2).fit(resumed, data_of(tmp_path), ckpt_path=checkpoint)
     assert scored == [8, 3]
-    for stage in ("train", "eval"):
+    for stage in ("train", "validation"):
         assert torch.equal(reference_of(resumed, stage), reference_of(whole, stage))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value)  # the very run that was not interrupted
@@ -370,15 +370,15 @@ def test_validating_a_checkpoint_compares_with_the_start(policy: str, tmp_path: 
     else:
         module, trainer = module_of(policy, tmp_path / "new", **settings), trainer_of(tmp_path)
         (figures,) = trainer.validate(module, data_of(tmp_path), ckpt_path=checkpoint, verbose=False)
-    torch.testing.assert_close(reference_of(module, "eval"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(reference_of(module, "validation"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
     moved = LlamaForCausalLM(tiny_llama().config)
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     moved.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
     now = start_logps(saved(tmp_path / "moved", moved), HELD_OUT)
     rewards = 0.3 * (now - start_logps(policy, HELD_OUT)).mean(0)
     assert rewards.abs().max() > 1e-3
-    assert figures["eval/rewards/chosen"] == pytest.approx(rewards[0].item(), abs=1e-5)
-    assert figures["eval/rewards/rejected"] == pytest.approx(rewards[1].item(), abs=1e-5)
+    assert figures["validation/rewards/chosen"] == pytest.approx(rewards[0].item(), abs=1e-5)
+    assert figures["validation/rewards/rejected"] == pytest.approx(rewards[1].item(), abs=1e-5)
 
 
 def test_a_checkpoint_of_a_method_without_reference_can_be_measured_against_one(policy: str, tmp_path: Path):
@@ -389,7 +389,7 @@ def test_a_checkpoint_of_a_method_without_reference_can_be_measured_against_one(
         tmp_path / "simpo.ckpt", policy=policy, objective=DPO(0.3), cache_folder=tmp_path / "new"
     )
     trainer_of(tmp_path).validate(loaded, data_of(tmp_path), verbose=False)
-    torch.testing.assert_close(reference_of(loaded, "eval"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(reference_of(loaded, "validation"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
 
 
 def test_a_checkpoint_of_another_start_is_refused(policy: str, tmp_path: Path):
@@ -441,7 +441,7 @@ def test_a_full_run_and_one_with_an_adapter_share_their_reference(policy: str, t
     made = adapted(policy, tmp_path, cache_folder=tmp_path / "new")
     trainer_of(tmp_path).fit(made, data_of(tmp_path))
     assert scored == [8, 3]
-    for stage in ("train", "eval"):
+    for stage in ("train", "validation"):
         assert torch.equal(reference_of(made, stage), reference_of(full, stage))
     names = [{path.name for path in (tmp_path / folder / "reference").iterdir()} for folder in ("cache", "new")]
     assert names[0] == names[1] and len(names[0]) == 2
@@ -463,7 +463,7 @@ def test_after_training_an_adapter_its_reference_needs_no_start_weights(
         each._reference.clear()
         trainer = trainer_of(tmp_path)
         (figures,) = trainer.validate(each, data_of(tmp_path), ckpt_path=checkpoint, verbose=False)
-        torch.testing.assert_close(reference_of(each, "eval"), expected, rtol=1e-6, atol=1e-5)
-        assert abs(figures["eval/rewards/margins"]) > 1e-3  # the adapter is on again
+        torch.testing.assert_close(reference_of(each, "validation"), expected, rtol=1e-6, atol=1e-5)
+        assert abs(figures["validation/rewards/margins"]) > 1e-3  # the adapter is on again
         delete_cache(tmp_path)
     assert scored == [3, 3]

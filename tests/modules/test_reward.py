@@ -310,7 +310,11 @@ def test_validation_means_are_over_pairs_and_extremes_over_all(policy: str, tmp_
     held_out = pairs_file(tmp_path, PAIRS[:5], "held_out")
     module, trainer = reward(policy), trainer_for(tmp_path)
     trainer.fit(module, pairs_data(tmp_path, validation=held_out, batch_size=2))
-    logged = {name.removeprefix("eval/"): x for name, x in trainer.callback_metrics.items() if name.startswith("eval")}
+    logged = {
+        name.removeprefix("validation/"): x
+        for name, x in trainer.callback_metrics.items()
+        if name.startswith("validation")
+    }
     expected = figures(*plain_scores(module.model, module.score_head.weight, policy, PAIRS[:5]))
     assert logged.keys() == expected.keys()
     for name, value in expected.items():

@@ -161,8 +161,13 @@ def test_validation_loss_is_the_mean_over_all_tokens(policy: str, tmp_path: Path
     nll = completion_nll(module.model, policy)
     over_tokens, over_rows = torch.cat(nll).mean().item(), torch.stack([x.mean() for x in nll]).mean().item()
     assert abs(over_tokens - over_rows) > 0.01  # so that the difference would show
-    assert metrics["eval/loss"] == pytest.approx(over_tokens, rel=1e-5)
-    assert {"eval/entropy", "eval/mean_token_accuracy", "train/grad_norm", "train/num_tokens"} <= metrics.keys()
+    assert metrics["validation/loss"] == pytest.approx(over_tokens, rel=1e-5)
+    assert {
+        "validation/entropy",
+        "validation/mean_token_accuracy",
+        "train/grad_norm",
+        "train/num_tokens",
+    } <= metrics.keys()
 
 
 def test_training_learns_the_rows_by_heart(policy: str, tmp_path: Path):
