@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import remove_orphans, replacing
+from lit_pref.storage.files import remove_orphans, replacing
 
 _MARK = b"lit_pref sha256 "
 _COMMENT = re.compile(re.escape(_MARK) + rb"([0-9a-f]{64})")

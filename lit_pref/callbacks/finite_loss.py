@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import replacing
+from lit_pref.storage.files import replacing
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_pref.storage.shards import replacing
+from lit_pref.storage.files import replacing
 
 
 class MetricsCSV(Logger):

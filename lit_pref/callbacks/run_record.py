@@ -23,7 +23,7 @@ from lit_pref.machine.provenance import GitState, git_state, json_number, peak_m
 from lit_pref.metrics.intervals import Interval
 from lit_pref.reports.closing_table import changes
 from lit_pref.sandbox import level_in_force
-from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.storage.files import JsonValue, write_json
 
 
 @runtime_checkable

@@ -31,7 +31,7 @@ from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.models.checkpoints import checkpoint_model
 from lit_pref.reports.results import Results, evaluation_results
 from lit_pref.sandbox import level_in_force
-from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
 

@@ -32,7 +32,7 @@ from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
 from lit_pref.modules import RewardFinetuneModule
 from lit_pref.reports.closing_table import is_share
 from lit_pref.sandbox import level_in_force
-from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.types import ChoiceTask, PairTask, Task
 
 _DESCRIPTION = (

@@ -28,7 +28,7 @@ from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.sampling import ExecutionPairs, PairStrategy, SampleSettings, SamplingJob, execution_pairs, kept_samples
 from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.sandbox import level_in_force
-from lit_pref.storage.shards import JsonValue, write_json
+from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.synthesis import (
     Decontaminated,
     KillFilter,

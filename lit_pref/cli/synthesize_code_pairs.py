@@ -19,7 +19,8 @@ from lit_pref.errors import UserError
 from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.machine.provenance import git_state, versions
 from lit_pref.sampling.graded_samples import generator_identity
-from lit_pref.storage.shards import JsonValue, read_manifest, write_json
+from lit_pref.storage.files import JsonValue, write_json
+from lit_pref.storage.shards import read_manifest
 from lit_pref.syntax.languages import GRAMMARS, LanguageName
 from lit_pref.synthesis.code_pairs.completions import Completions
 from lit_pref.synthesis.code_pairs.constructions import Construction, PairFilters, StrongWeak

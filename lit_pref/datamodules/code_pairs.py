@@ -13,7 +13,8 @@ from lit_pref.data.tokens.cache import PairSource
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules.stored_pairs import _StoredPairsDataModule
 from lit_pref.storage.arrays import default_cache_folder
-from lit_pref.storage.shards import provenance_digest, remove, whole_parquet
+from lit_pref.storage.files import provenance_digest, remove
+from lit_pref.storage.shards import whole_parquet
 from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs, strong_weak_pairs
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Split, Task

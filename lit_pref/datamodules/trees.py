@@ -15,7 +15,7 @@ from lit_pref.data.batches.order import Batching
 from lit_pref.data.batches.position import DataPosition, last_step
 from lit_pref.data.reading.rows import tell_unused
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import write_json
+from lit_pref.storage.files import write_json
 from lit_pref.types import RowLayout
 
 Stage = Literal["train", "validation"]

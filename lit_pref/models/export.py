@@ -3,14 +3,13 @@
 Not covered: pushing to the hub.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_pref.errors import UserError
 from lit_pref.models.adapters import has_adapter, merged
 from lit_pref.models.causal_lm import quiet_transformers
+from lit_pref.storage.files import publishing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +22,7 @@ def export_model(
 
     An adapter is added into the weights of what is written; the model itself stays as it is.
     adapter_only: write the adapter alone, as a folder that `PeftModel.from_pretrained` opens over the base.
-    Raises UserError if the folder exists and is not empty, or `adapter_only` finds no adapter.
+    Raises UserError if the folder exists and is not empty or cannot be written, or `adapter_only` finds no adapter.
     """
     if adapter_only and not has_adapter(model):
         raise UserError(f"{type(model).__name__} has no adapter: adapter_only can write nothing")
@@ -32,17 +31,9 @@ def export_model(
         raise UserError(f"cannot export to {str(folder)!r}: a file stands there")
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"cannot export to {str(folder)!r}: it is not empty; name another folder or clear this one")
-    target.parent.mkdir(parents=True, exist_ok=True)
     # transformers itself writes the adapter alone of a model that has one.
     written = merged(model) if has_adapter(model) and not adapter_only else model
-    # Beside the target, since a rename is atomic within one file system only. Inside the private folder that mkdtemp
-    # makes, the export gets ordinary permissions.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        with quiet_transformers():
-            written.save_pretrained(scratch / "model")
-            tokenizer.save_pretrained(scratch / "model")
-        (scratch / "model").rename(target)
-    finally:
-        shutil.rmtree(scratch)
+    with publishing(target) as temporary, quiet_transformers():
+        written.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
     return target

@@ -16,7 +16,7 @@ from lit_pref.data.reading.sample_files import Samples
 from lit_pref.evaluation.grading import counts, ungraded
 from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.metrics import Interval, mean_interval
-from lit_pref.storage.shards import JsonValue
+from lit_pref.storage.files import JsonValue
 from lit_pref.types import Outcome, Problem, Verdict
 
 

@@ -24,7 +24,8 @@ from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
 from lit_pref.sampling.execution import GradedSample, SampleSettings, sample_and_grade
 from lit_pref.storage.arrays import keep_in_memory
-from lit_pref.storage.shards import JsonValue, ShardWriter, provenance_digest
+from lit_pref.storage.files import JsonValue, provenance_digest
+from lit_pref.storage.shards import ShardWriter
 from lit_pref.types import Completion, Generator, Outcome, Problem, Task
 
 if TYPE_CHECKING:

@@ -1,15 +1,13 @@
 """Small arrays on disk that took long to compute: reference log-probs, figures of an evaluation; shared by all runs.
 
 The key is a hash of everything that the values depend on, so a changed weight, token or row misses. A file is a
-`.npy` array (numpy reads it) and a checksum of key and values behind it; it is written under a temporary name and
-renamed, so that processes that write at once leave one whole file. One that is cut short, altered or of another shape
-is removed with a line and made again. Where the folder cannot be written, one line says so and the run goes on.
-Not covered: deleting what nobody uses; the cache folder may be deleted at any time.
+`.npy` array (numpy reads it), followed by a checksum of the key and the array. A file that is cut short, altered or of
+another shape is removed with a line and made again. Where the folder cannot be written, one line says so and the run
+goes on. Not covered: deleting what nobody uses; the cache folder may be deleted at any time.
 """
 
 import hashlib
 import io
-import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import remove, replacing
+from lit_pref.storage.files import remove, replacing
 
 _CHECKSUM_BYTES = 16
 
@@ -66,28 +64,20 @@ class ArrayCache:
         self.folder = self.root / kind
 
     def path(self, key: Sequence[str]) -> Path:
-        return self.folder / f"{_digest(key).hexdigest()}.npy"
+        return self.folder / f"{_digest(key).hex()}.npy"
 
     def load(self, key: Sequence[str], shape: tuple[int, ...]) -> Tensor | None:
-        """The array, memory-mapped and read-only in effect.
-
-        None where there is no whole one of this shape; what stands in its place is removed, and a line says so.
-        """
-        path, header = self.path(key), _header(shape)
+        """The array; None where no whole one of this shape is there. A damaged one is removed, with a line."""
+        path = self.path(key)
         try:
-            # Opened once: by the second time it might be another run's file.
-            with path.open("rb") as stream:
-                stated = stream.read(len(header))
-                size = stream.seek(0, os.SEEK_END) - _CHECKSUM_BYTES
-                if stated == header and size == len(header) + 4 * math.prod(shape):
-                    stream.seek(size)
-                    checksum = stream.read()
-                    values = np.memmap(stream, "<f4", "c", offset=len(header), shape=shape)
-                    # Reading them once costs a millisecond for a million pairs.
-                    if _checksum(key, values) == checksum:
-                        return torch.from_numpy(values)
+            content = path.read_bytes()
         except OSError:  # absent, a folder, or not ours to read
-            pass
+            content = b""
+        array, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+        if checksum == _digest(key, array):
+            values = torch.from_numpy(np.load(io.BytesIO(array)))
+            if values.shape == shape:
+                return values
         if os.path.lexists(path):
             print(f"{path}: is damaged or not what its name says; made again", flush=True)
             with suppress(OSError):  # what cannot be removed is told where it cannot be written over
@@ -96,30 +86,20 @@ class ArrayCache:
 
     def save(self, key: Sequence[str], values: Tensor) -> Path | None:
         """Keep the values; readers see all of them or nothing. Prints a line and gives None where that cannot be."""
-        path, array = self.path(key), values.float().cpu().contiguous().numpy().astype("<f4", copy=False)
+        path, stream = self.path(key), io.BytesIO()
+        np.save(stream, values.float().cpu().numpy())
         try:
-            with replacing(path) as stream:
-                stream.write(_header(array.shape))
-                stream.write(array.data)
-                stream.write(_checksum(key, array))
-        except (OSError, UserError) as error:
+            with replacing(path) as file:
+                file.write(stream.getbuffer())
+                file.write(_digest(key, stream.getbuffer()))
+        except UserError as error:
             keep_in_memory(self.root, error)
             return None
         return path
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """What a `.npy` file of fp32 values begins with."""
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)})
-    return stream.getvalue()
-
-
-def _checksum(key: Sequence[str], values: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> bytes:
-    digest = _digest(key)  # with the key: a file under another one's name is none of it
-    digest.update(values.data)
+def _digest(key: Sequence[str], content: bytes | memoryview = b"") -> bytes:
+    """With the key: a file under another one's name is none of it."""
+    digest = hashlib.blake2b("|".join(key).encode(), digest_size=_CHECKSUM_BYTES)
+    digest.update(content)
     return digest.digest()
-
-
-def _digest(key: Sequence[str]) -> "hashlib.blake2b":
-    return hashlib.blake2b("|".join(key).encode(), digest_size=_CHECKSUM_BYTES)

@@ -1,39 +1,28 @@
-"""Results on disk that are whole or not there: Parquet and JSON files, and resumable folders of numbered shards.
+"""Parquet files with a checksum, and resumable folders of numbered shards of them.
 
-Everything is written under a temporary name in the same folder, flushed to the disk and then renamed, so that a
-crash, Ctrl-C or a full disk leaves what stood there before. A Parquet file states a checksum of all of itself, which
-`whole_parquet` compares: Parquet alone does not notice what has changed. Not covered: two runs that write the same
-folder with different rows at once (the last rename wins), remote file systems, the temporary file of a process that was
-killed without notice (`.*.tmp`; it is never read) where nobody calls `remove_orphans`.
+A Parquet file states a checksum of all of itself, which `whole_parquet` compares: Parquet alone does not notice what
+has changed. Not covered: two runs that write the same folder with different rows at once (the last rename wins).
 """
 
-import errno
 import io
 import json
 import os
-import re
-import secrets
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, TypeAlias, Union
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lit_pref.errors import UserError
-
-JsonValue: TypeAlias = Union[bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"], None]  # noqa: UP007 (recursive)
+from lit_pref.storage.files import JsonValue, provenance_digest, remove, replacing, write_json
 
 MANIFEST = "manifest.json"
 SHARDS = "part-*.parquet"
 _COUNTS_KEY = b"lit_pref.counts"
 _CHECKSUM, _DIGITS = b"lit_pref.blake2b=", 32  # stands in the file's metadata, where the digits count as zeros
 _MANIFEST_KEYS, _SEAL = {"complete", "shards", "rows", "counts", "provenance"}, "blake2b"
-_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]+\.tmp")  # as `replacing` names it, by its process
 
 
 def write_parquet(
@@ -81,92 +70,11 @@ def _parquet_checksum(data: bytes, mark: str) -> bytes:
     return blake2b(data, digest_size=_DIGITS // 2, key=mark.encode()).hexdigest().encode()
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, whichever stands there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def read_counts(path: Path) -> dict[str, int]:
     """The counts that a Parquet file carries; empty where it carries none."""
     metadata = pq.read_schema(path).metadata or {}
     counts: dict[str, int] = json.loads(metadata.get(_COUNTS_KEY, b"{}"))
     return counts
-
-
-def write_json(path: Path, value: JsonValue) -> None:
-    """Write JSON for people to read, whole or not at all; Raises UserError on a full disk or an unwritable folder."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    with replacing(path) as stream:
-        stream.write(text.encode("utf-8"))
-
-
-@contextmanager
-def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
-    """A stream whose content takes the name `path` when the block ends well, and leaves no trace when it does not.
-
-    check: of the file on the disk before it takes its name; it raises where that is not what was written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if check is not None:
-            check(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-    except BaseException:  # Ctrl-C too leaves nothing half written
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def remove_orphans(folder: Path) -> None:
-    """Remove what processes of this machine left half written in a folder when they were killed."""
-    for path in folder.glob(".*.tmp"):
-        named = _TEMPORARY.fullmatch(path.name)
-        if named and not _lives(int(named[1])):
-            path.unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename outlives a power cut only once the folder itself is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"{path}: cannot be written: {error.strerror or error}")
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    free = shutil.disk_usage(folder).free / 2**20
-    return UserError(
-        f"{path}: the disk is full or the quota is used up ({error.strerror}; {free:.1f} MiB free). What was finished "
-        "before stays valid: make room, then run the same command again and it goes on from there"
-    )
 
 
 def read_manifest(path: Path) -> dict[str, JsonValue]:
@@ -188,12 +96,6 @@ def read_manifest(path: Path) -> dict[str, JsonValue]:
 
 def _sealed(manifest: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {**manifest, _SEAL: provenance_digest(manifest)}
-
-
-def provenance_digest(provenance: JsonValue) -> str:
-    """16 hex digits that name what made some data: equal for equal JSON, whatever the order of keys."""
-    text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
 
 
 class ShardWriter:

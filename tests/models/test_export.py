@@ -63,6 +63,6 @@ def test_a_failure_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tokenizer, "save_pretrained", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="model: the disk is full"):
         export_model(model, tokenizer, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

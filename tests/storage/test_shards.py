@@ -2,25 +2,13 @@ import ctypes
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import (
-    ShardWriter,
-    provenance_digest,
-    read_counts,
-    read_manifest,
-    remove_orphans,
-    replacing,
-    whole_parquet,
-    write_json,
-    write_parquet,
-)
+from lit_pref.storage.shards import ShardWriter, read_counts, read_manifest, whole_parquet, write_parquet
 
 SCHEMA = pa.schema([("prompt", pa.string()), ("chosen_ids", pa.list_(pa.int32()))])
 ROWS = [{"prompt": "a", "chosen_ids": [1, 2]}, {"prompt": "b", "chosen_ids": []}]
@@ -50,23 +38,6 @@ def test_a_key_outside_the_schema_is_refused_rather_than_lost(tmp_path):
         write_parquet(tmp_path / "rows.parquet", [{"prompt": "a", "margin": 1.0}], SCHEMA)
 
 
-def test_json_is_replaced_whole(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"ß": [1, None]})
-    write_json(path, {"b": 2})
-    assert json.loads(path.read_text()) == {"b": 2} and names(tmp_path) == ["a.json"]
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1), RuntimeError("bug")])
-def test_an_interrupted_write_leaves_what_stood_there(tmp_path, stop):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(type(stop)), replacing(path) as stream:
-        stream.write(b"half of the n")
-        raise stop
-    assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]
-
-
 def test_ctrl_c_while_parquet_reaches_the_disk(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     write_parquet(path, ROWS[:1], SCHEMA)
@@ -78,23 +49,6 @@ def test_ctrl_c_while_parquet_reaches_the_disk(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_parquet(path, ROWS, SCHEMA)
     assert pq.read_table(path).to_pylist() == ROWS[:1] and names(tmp_path) == ["rows.parquet"]
-
-
-def test_only_what_the_dead_left_half_written_is_removed(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    gone, writing = (tmp_path / f".part-00000.parquet.{process}-00.tmp" for process in (dead.pid, os.getpid()))
-    others = {"part-00001.parquet", ".another's.tmp"}
-    for path in (gone, writing, *(tmp_path / name for name in others)):
-        path.touch()
-    remove_orphans(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {writing.name, *others}
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/a.json: cannot be written: "):
-        write_json(tmp_path / "file" / "a.json", {})
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
@@ -189,13 +143,6 @@ def test_a_broken_manifest_is_named(tmp_path, content):
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(UserError, match=r"manifest.json: no such manifest"):
         read_manifest(tmp_path)
-
-
-def test_the_digest_is_of_content_not_of_order():
-    assert provenance_digest({"a": 1, "b": [2, None]}) == provenance_digest({"b": [2, None], "a": 1})
-    different = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": [1]}, {"b": 1}]
-    assert len(set(map(provenance_digest, different))) == len(different)
-    assert len(provenance_digest({})) == 16 and int(provenance_digest({}), 16) >= 0
 
 
 # --- what was written is what is there --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import JsonValue
+from lit_pref.storage.files import JsonValue
 from lit_pref.types import Message, Text
 
 OnBadRow = Literal["error", "skip"]

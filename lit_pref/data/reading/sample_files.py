@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import replacing
+from lit_pref.storage.files import replacing
 from lit_pref.types import Completion, Problem, Verdict
 
 

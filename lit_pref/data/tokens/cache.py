@@ -32,7 +32,7 @@ from lit_pref.data.tokens.store import StoreWriteError, TokenStore, write_store
 from lit_pref.data.tokens.tokenize import TokenizedChunk, tokenized_chunks
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
-from lit_pref.storage.shards import JsonValue, provenance_digest, remove
+from lit_pref.storage.files import JsonValue, provenance_digest, remove
 from lit_pref.types import PreferencePair
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from lit_pref.data.reading.rows import SkippedRows
 from lit_pref.data.tokens.tokenize import TokenizedChunk
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import JsonValue
+from lit_pref.storage.files import JsonValue
 from lit_pref.types import TokenTree
 
 Rows: TypeAlias = npt.NDArray[np.int32]

@@ -20,7 +20,8 @@ from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
 from lit_pref.sampling.graded_samples import SamplingJob
 from lit_pref.sandbox import default_sandbox
-from lit_pref.storage.shards import JsonValue, ShardWriter, replacing
+from lit_pref.storage.files import JsonValue, replacing
+from lit_pref.storage.shards import ShardWriter
 from lit_pref.synthesis.checks.check_filter import CheckReport, KillFilter, summarize
 from lit_pref.synthesis.checks.check_writing import with_checks, write_checks
 from lit_pref.types import Check, Problem

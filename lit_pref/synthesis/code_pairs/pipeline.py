@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import MANIFEST, JsonValue, ShardWriter, provenance_digest, read_manifest
+from lit_pref.storage.files import JsonValue, provenance_digest
+from lit_pref.storage.shards import MANIFEST, ShardWriter, read_manifest
 from lit_pref.synthesis.code_pairs.completions import Completions, Role
 from lit_pref.synthesis.code_pairs.constructions import ClippedDescription, Construction, PairFilters
 from lit_pref.synthesis.code_pairs.descriptions import Describer, repeated

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lit_pref.storage.shards import JsonValue
+from lit_pref.storage.files import JsonValue
 from lit_pref.synthesis.code_pairs.completions import (
     Completions,
     Role,

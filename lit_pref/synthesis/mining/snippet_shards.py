@@ -17,7 +17,8 @@ from typing import ClassVar, NamedTuple
 import pyarrow as pa
 
 from lit_pref.machine.progress import progress_bar
-from lit_pref.storage.shards import JsonValue, ShardWriter, read_counts
+from lit_pref.storage.files import JsonValue
+from lit_pref.storage.shards import ShardWriter, read_counts
 from lit_pref.synthesis.mining.snippets import Snippet
 from lit_pref.synthesis.mining.source_code import (
     FileSnippets,

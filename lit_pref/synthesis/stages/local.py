@@ -25,15 +25,8 @@ import torch
 
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
-from lit_pref.storage.shards import (
-    JsonValue,
-    ShardWriter,
-    read_manifest,
-    remove,
-    remove_orphans,
-    whole_parquet,
-    write_parquet,
-)
+from lit_pref.storage.files import JsonValue, remove, remove_orphans
+from lit_pref.storage.shards import ShardWriter, read_manifest, whole_parquet, write_parquet
 
 Row = Mapping[str, object]
 

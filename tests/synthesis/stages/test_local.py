@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from lit_pref.errors import UserError
-from lit_pref.storage.shards import JsonValue, read_counts, read_manifest
+from lit_pref.storage.files import JsonValue
+from lit_pref.storage.shards import read_counts, read_manifest
 from lit_pref.synthesis.stages.local import LocalRunner, Runner, ShardRows, Stage, run_stage
 from lit_pref.synthesis.stages.ray import RayRunner
 
