@@ -9,11 +9,7 @@ What GPUs write is not measured here: `--describer_rate`, `--strong_rate` and `-
 one GPU, as your server reports them; without them the sheet holds the formula.
 """
 
-import argparse
 import itertools
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import command
 from lit_pref.cli.synthesize_code_pairs import CodeSource
 from lit_pref.storage.shards import write_parquet
 from lit_pref.syntax import mutants
@@ -179,24 +176,21 @@ def sheet(figures: dict[str, Any], pairs: int, kept: float, rates: dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, runs=3)
     parser.add_argument("--pairs", type=int, default=28_000_000)
     parser.add_argument("--kept", type=float, default=1.0, help="share of descriptions that become a pair")
     parser.add_argument("--files", type=int, default=400, help="of the standard library, to measure with")
-    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seen", type=int, default=1_000_000, help="snippets before duplicates are timed again")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path)
     for part in PARTS:
         parser.add_argument(f"--{part}_rate", type=float, help="completions a second of one GPU")
-    given = parser.parse_args()
+    given = command.parse(parser)
     torch.set_num_threads(1)
     runs = [measured(given.files) for _ in range(given.runs)]
     figures: dict[str, Any] = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     figures |= {"compared_later_per_second": compared_at(given.seen), "seen": given.seen, "runs": given.runs}
-    figures["machine"] = f"{platform.machine()}, {os.cpu_count()} processors"
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    figures["machine"] = command.machine()
+    command.write_json(given.json, figures)
     text = sheet(figures, given.pairs, given.kept, {part: getattr(given, f"{part}_rate") for part in PARTS})
     if given.sheet:
         given.sheet.write_text(text)

@@ -1,22 +1,25 @@
 """DPO against TRL's `DPOTrainer`: tokens a second, same weights, same batches of pairs in the same order, same steps.
 
-    python -m benchmarks.dpo_vs_trl [--json FILE] [--workloads docstrings long_prompts ...] [--runs 5]
+    python -m benchmarks.dpo_vs_trl [--json FILE] [--workloads docstrings long_prompts ...] [--runs 5] [--quick]
 
 Compared are the steps alone, against TRL as it comes and with `precompute_ref_log_probs`, and the whole epoch:
 reading, tokenizing, all reference work and training. Before anything is timed, losses and log-probs of both sides must
-agree. Memory is the most that a side's process has held resident; on a GPU, that tensors held there.
+agree. Memory is the most that a side's process has held resident; on a GPU, that tensors held there. bf16 is compared
+only where the processor has instructions for it. `--quick` takes three steps of the first workload, once, and leaves
+the precomputed reference out.
 """
 
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import paired, workloads
+from benchmarks import command, paired, workloads
 from benchmarks.paired import Side, Timing
 from benchmarks.peers import lightning_epoch, optimizer, trl_epoch
 from benchmarks.workloads import Workload
@@ -54,7 +57,10 @@ def trl(folder: Path, batches: Sequence[Sequence[int]], precision: str, device: 
     return trl_epoch(trainer, folder / "pairs.parquet", batches, precision, device)
 
 
-def compare(workload: Workload, precision: str, device: str, runs: int, compiled: bool) -> dict[str, float]:
+def compare(
+    workload: Workload, precision: str, device: str, runs: int, compiled: bool, quick: bool
+) -> dict[str, float]:
+    arms = {"trl": False} if quick else {"trl": False, "trl_precomputed": True}
     scratch = Path(tempfile.mkdtemp())
     try:
         folder = workloads.materialize(workload, scratch / workload.name, workload.steps * workload.batch_size)
@@ -62,11 +68,11 @@ def compare(workload: Workload, precision: str, device: str, runs: int, compiled
         sides: dict[str, Side] = {"ours": partial(ours, *given, False)}
         if compiled:
             sides["ours_compiled"] = partial(ours, *given, True)
-        with paired.Sides(*sides, "trl", "trl_precomputed") as processes:
+        with paired.Sides(*sides, *arms) as processes:
             mine = processes.turn(sides)["ours"]
             peers: dict[str, Side] = {
                 name: partial(trl, folder, mine.batches, precision, device, precompute)
-                for name, precompute in (("trl", False), ("trl_precomputed", True))
+                for name, precompute in arms.items()
             }
             # Rounding grows with every step; bf16 rounds each logit by up to 2^-8.
             tolerance = 1e-3 if precision == "fp32" else 0.03
@@ -82,51 +88,54 @@ def compare(workload: Workload, precision: str, device: str, runs: int, compiled
         **{f"{name}_tokens_per_second": paired.median_rate(several) for name, several in timings.items()},
         **{f"{name}_tokens_per_second_whole": paired.median_rate(several, True) for name, several in timings.items()},
         **{f"{name}_peak_bytes": several[-1].peak_bytes for name, several in timings.items()},
-        "ratio": paired.ratio(timings, "ours", "trl"),
-        "ratio_precomputed": paired.ratio(timings, "ours", "trl_precomputed"),
-        "ratio_whole": paired.ratio(timings, "ours", "trl", whole=True),
-        "ratio_whole_precomputed": paired.ratio(timings, "ours", "trl_precomputed", whole=True),
+        **{name.replace("trl", "ratio"): paired.ratio(timings, "ours", name) for name in arms},
+        **{name.replace("trl", "ratio_whole"): paired.ratio(timings, "ours", name, whole=True) for name in arms},
         "share_of_matmul_rate": paired.median_rate(timings["ours"]) * flops / rate,
         "matmul_gflops": rate / 1e9,
     }
     if compiled:
         figures |= {
-            "ratio_compiled": paired.ratio(timings, "ours_compiled", "trl"),
-            "ratio_compiled_precomputed": paired.ratio(timings, "ours_compiled", "trl_precomputed"),
+            **{name.replace("trl", "ratio_compiled"): paired.ratio(timings, "ours_compiled", name) for name in arms},
             "share_of_matmul_rate_compiled": paired.median_rate(timings["ours_compiled"]) * flops / rate,
         }
     return figures
 
 
 def main() -> None:
-    parser = paired.parser(__doc__)
+    parser = command.parser(__doc__)
     on_cpu = [each.name for each in workloads.ALL]
     cases = [*on_cpu, "docstrings:bf16", f"{workloads.GPU.name}:bf16"]
-    parser.add_argument("--workloads", nargs="+", default=cases[:-1], choices=cases, help="default: those for a CPU")
+    parser.add_argument("--workloads", nargs="+", choices=cases, help="default: those for a CPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="also ours with Compute(compile=True)")
-    arguments = parser.parse_args()
+    arguments = command.parse(parser)
     paired.be_quiet()
     paired.use_processors()
     host = paired.machine(arguments.device)
     print(paired.describe(host), flush=True)
     header = ["workload", "ours tok/s", "TRL", "precomp.", "ratio", "precomp.", "whole", "precomp.", "of matmul rate"]
     rows, results = [header], {}
-    for case in arguments.workloads:
+    for case in arguments.workloads or (cases[:1] if arguments.quick else cases[:-1]):
         name, _, precision = case.partition(":")
+        if precision == "bf16" and not paired.has_bf16(arguments.device):
+            print(f"{case}: left out, this processor has no bf16 instructions", flush=True)
+            continue
         workload = WORKLOADS.get(name, workloads.GPU)
-        figures = compare(workload, precision or "fp32", arguments.device, arguments.runs, arguments.compile)
-        results[case] = figures
+        workload = replace(workload, steps=min(3, workload.steps)) if arguments.quick else workload
+        settings = (precision or "fp32", arguments.device, arguments.runs, arguments.compile, arguments.quick)
+        figures = results[case] = compare(workload, *settings)
         rows.append(_row(case, figures))
-        print(f"{case}: {figures['ratio']:.2f} times TRL, {figures['ratio_precomputed']:.2f} precomputed", flush=True)
-        paired.write_json(arguments.json, {"machine": host, **results})  # what is there if the rest is cut off
+        print(f"{case}: {figures['ratio']:.2f} times TRL", flush=True)
+        command.write_json(arguments.json, {"machine": host, **results})  # what is there if the rest is cut off
     print(paired.table(rows))
 
 
 def _row(case: str, figures: dict[str, float]) -> list[str]:
-    rates = [f"{figures[f'{side}_tokens_per_second']:,.0f}" for side in ("ours", "trl", "trl_precomputed")]
+    rates = [figures.get(f"{side}_tokens_per_second") for side in ("ours", "trl", "trl_precomputed")]
     names = ("ratio", "ratio_precomputed", "ratio_whole", "ratio_whole_precomputed")
-    return [case, *rates, *(f"{figures[name]:.2f}" for name in names), f"{figures['share_of_matmul_rate']:.0%}"]
+    cells = [*("–" if rate is None else f"{rate:,.0f}" for rate in rates)]
+    cells += [f"{figures[name]:.2f}" if name in figures else "–" for name in names]
+    return [case, *cells, f"{figures['share_of_matmul_rate']:.0%}"]
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
 """Sampling speed of `LocalGenerator` against transformers' `generate`, same model, same prompts, same settings.
 
-    python -m benchmarks.generation [--json FILE]
+    python -m benchmarks.generation [--json FILE] [--runs 5] [--quick]
 
 Several samples of each prompt at temperature 1. Both sides decode the same number of sequences side by side; the
 figure is sampled tokens (EOS included) a second, the median of paired runs. What it shows depends on how soon samples
 of a prompt part: the embedded models are sure of most tokens, a large model at temperature 1 parts at once.
 """
 
-import argparse
-import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import load_causal_lm, load_tokenizer
@@ -60,12 +56,10 @@ def rate(side, *arguments) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = command.parse(command.parser(__doc__))
+    count = PROMPTS // 4 if arguments.quick else PROMPTS
     model, tokenizer = load_causal_lm(POLICY), load_tokenizer(POLICY)
-    prompts = [problem.prompt for problem in CodeTask().problems("validation", PROMPTS, seed=0)]
+    prompts = [problem.prompt for problem in CodeTask().problems("validation", count, seed=0)]
     pairs = []
     for run in range(arguments.runs + 1):
         sides = [rate(side, model, tokenizer, prompts, run) for side in (ours, transformers_generate)]
@@ -77,14 +71,13 @@ def main() -> None:
         "ratio": statistics.median(ours / theirs for ours, theirs in pairs),
         "runs": len(pairs),
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, torch {torch.__version__}",
+        "machine": f"{command.machine()}, torch {torch.__version__}",
     }
-    print(f"{PROMPTS} prompts x {SAMPLES} samples, {POLICY}, {figures['machine']}, {figures['threads']} threads")
+    print(f"{count} prompts x {SAMPLES} samples, {POLICY}, {figures['machine']}, {figures['threads']} threads")
     print(f"LocalGenerator         {figures['ours_tokens_per_second']:>10,.0f} tokens/s")
     print(f"transformers generate  {figures['transformers_tokens_per_second']:>10,.0f} tokens/s")
     print(f"ratio                  {figures['ratio']:>10.1f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    command.write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

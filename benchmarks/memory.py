@@ -1,6 +1,6 @@
 """Peak memory of DPO at a vocabulary of 152k, against TRL's `DPOTrainer`: the most a process ever held resident.
 
-    python -m benchmarks.memory [--json FILE] [--runs 5]
+    python -m benchmarks.memory [--json FILE] [--runs 5] [--quick]
 
 Two optimizer steps of each side in a new process, imports and weights counted; same weights, same batches.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import paired, workloads
+from benchmarks import command, paired, workloads
 from benchmarks.dpo_vs_trl import ours, trl
 from benchmarks.paired import Timing
 
@@ -39,7 +39,7 @@ def measure(folder: Path, runs: int) -> dict[str, list[Timing]]:
 
 
 def main() -> None:
-    arguments = paired.parser(__doc__).parse_args()
+    arguments = command.parse(command.parser(__doc__))
     paired.be_quiet()
     host = paired.machine()
     print(paired.describe(host), flush=True)
@@ -59,7 +59,7 @@ def main() -> None:
     rows = [["vocabulary of 152k, 2 pairs", "peak MiB", "ours to it"]]
     rows += [[name, f"{peak / 2**20:,.0f}", f"{peaks['ours'] / peak:.2f}"] for name, peak in peaks.items()]
     print(paired.table(rows))
-    paired.write_json(arguments.json, {"machine": host, **figures})
+    command.write_json(arguments.json, {"machine": host, **figures})
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ that what else the machine does falls on both; a figure is the median over runs 
 before them warms up and shows that both compute the same.
 """
 
-import argparse
-import json
 import logging
 import multiprocessing
 import os
@@ -23,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 
-from lit_pref.machine.processors import usable_processors
+from lit_pref.machine.processors import multiplies_bf16, usable_processors
 
 
 class Timing(NamedTuple):
@@ -117,8 +115,8 @@ def matmul_rate(dtype: torch.dtype, device: str = "cpu") -> float:
     """Floating-point operations a second of a square matrix product: what a training step could reach at most."""
     size = 2048 if device == "cpu" else 8192
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    seconds = []
-    for _ in range(15):
+    seconds: list[float] = []
+    while len(seconds) < 15 and sum(seconds) < 5:
         start = time.perf_counter()
         a @ b
         if device != "cpu":
@@ -127,8 +125,12 @@ def matmul_rate(dtype: torch.dtype, device: str = "cpu") -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
+def has_bf16(device: str = "cpu") -> bool:
+    return torch.cuda.is_bf16_supported() if device == "cuda" else multiplies_bf16()
+
+
 def machine(device: str = "cpu") -> dict[str, object]:
-    """What a figure was measured on."""
+    """What a figure was measured on; the rate of bf16 only where the machine has instructions for it."""
     names = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
@@ -138,7 +140,7 @@ def machine(device: str = "cpu") -> dict[str, object]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "matmul_gflops_fp32": round(matmul_rate(torch.float32, device) / 1e9),
-        "matmul_gflops_bf16": round(matmul_rate(torch.bfloat16, device) / 1e9),
+        "matmul_gflops_bf16": round(matmul_rate(torch.bfloat16, device) / 1e9) if has_bf16(device) else None,
     }
 
 
@@ -148,10 +150,11 @@ def _cpu_info() -> list[str]:
 
 
 def describe(host: Mapping[str, object]) -> str:
+    bf16 = host["matmul_gflops_bf16"]
     return (
         f"{host.get('gpu', host['processor'])}, {host['processors']} processors, {host['threads']} threads, "
-        f"torch {host['torch']}; "
-        f"matrix products {host['matmul_gflops_fp32']} GFLOP/s in fp32, {host['matmul_gflops_bf16']} in bf16"
+        f"torch {host['torch']}; matrix products {host['matmul_gflops_fp32']} GFLOP/s in fp32, "
+        + (f"{bf16} in bf16" if bf16 else "no bf16 instructions")
     )
 
 
@@ -169,20 +172,6 @@ def be_quiet() -> None:
     transformers_logging.set_verbosity_error()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """`--json` and `--runs`, which every benchmark takes."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--json", type=Path, help="write the figures there")
-    made.add_argument("--runs", type=int, default=5, help="paired runs, after one that warms up")
-    return made
-
-
-def write_json(path: Path | None, figures: Mapping[str, object]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

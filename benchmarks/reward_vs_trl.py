@@ -1,23 +1,25 @@
 """Reward models against TRL's `RewardTrainer`: tokens a second, same weights and head, same batches of pairs.
 
-    python -m benchmarks.reward_vs_trl [--json FILE] [--workloads docstrings long_prompts] [--runs 5]
+    python -m benchmarks.reward_vs_trl [--json FILE] [--workloads docstrings long_prompts] [--runs 5] [--quick]
 
 All sides start from one exported sequence classifier of one label. `ours` is reward finetuning. `pmp` is
 preference-model pretraining without its language-model loss: the same training by another module. `pmp_lm` adds that
 loss, which TRL does not compute. Compared are the steps alone and the whole epoch: reading, tokenizing and training.
-Before anything is timed, the losses of all steps of `ours` and `pmp` must equal TRL's to 1e-5.
+Before anything is timed, the losses of all steps of `ours` and `pmp` must equal TRL's to 1e-5. `--quick` takes
+three steps of the first workload.
 """
 
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import paired, workloads
+from benchmarks import command, paired, workloads
 from benchmarks.paired import Timing
 from benchmarks.peers import lightning_epoch, optimizer, trl_epoch
 from benchmarks.workloads import Workload
@@ -98,22 +100,24 @@ def compare(workload: Workload, runs: int, compiled: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = paired.parser(__doc__)
-    parser.add_argument("--workloads", nargs="+", default=[*WORKLOADS], choices=[*WORKLOADS], help="default: all")
+    parser = command.parser(__doc__)
+    parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS], help="default: all")
     parser.add_argument("--compile", action="store_true", help="also ours with Compute(compile=True)")
-    arguments = parser.parse_args()
+    arguments = command.parse(parser)
     paired.be_quiet()
     paired.use_processors()
     host = paired.machine()
     print(paired.describe(host), flush=True)
     rows, results = [["workload", "ours tok/s", "TRL", "ratio", "whole", "PMP", "with LM loss", "of matmul rate"]], {}
-    for name in arguments.workloads:
-        figures = results[name] = compare(WORKLOADS[name], arguments.runs, arguments.compile)
+    for name in arguments.workloads or list(WORKLOADS)[: 1 if arguments.quick else None]:
+        workload = WORKLOADS[name]
+        workload = replace(workload, steps=min(3, workload.steps)) if arguments.quick else workload
+        figures = results[name] = compare(workload, arguments.runs, arguments.compile)
         rates = [f"{figures[f'{side}_tokens_per_second']:,.0f}" for side in ("ours", "trl")]
         ratios = [f"{figures[key]:.2f}" for key in ("ratio", "ratio_whole", "ratio_pmp", "ratio_pmp_lm")]
         rows.append([name, *rates, *ratios, f"{figures['share_of_matmul_rate']:.0%}"])
         print(f"{name}: {figures['ratio']:.2f} times TRL", flush=True)
-        paired.write_json(arguments.json, {"machine": host, **results})  # what is there if the rest is cut off
+        command.write_json(arguments.json, {"machine": host, **results})  # what is there if the rest is cut off
     print(paired.table(rows))
 
 

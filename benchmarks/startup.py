@@ -1,6 +1,6 @@
 """Seconds from `lit-pref fit` to its first optimizer step, once samples, reference and first figures are cached.
 
-    python -m benchmarks.startup [--json FILE] [--runs 5] [--config configs/dpo_budget.yaml]
+    python -m benchmarks.startup [--json FILE] [--runs 5] [--quick] [--config configs/dpo_budget.yaml]
 
 Runs the real command in an empty working directory with a cache folder of its own: once to fill that, then `--runs`
 times. A callback notes the time at Lightning's hooks and stops the run behind its first step, as Ctrl-C would: what
@@ -8,10 +8,8 @@ follows (other steps, figures afterwards) is not counted. Figures are medians, e
 add up; processor time is that of the process and of its children that have ended.
 """
 
-import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -22,6 +20,8 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
+
+from benchmarks import command
 
 ROOT = Path(__file__).parents[1]
 MARKS = "LIT_PREF_BENCHMARK_MARKS"  # the file that a run's times go to
@@ -65,7 +65,7 @@ class Marks(Callback):
             raise KeyboardInterrupt
 
 
-def command() -> list[str]:
+def lit_pref() -> list[str]:
     installed = Path(sys.executable).with_name("lit-pref")
     return [str(installed)] if installed.exists() else [sys.executable, "-m", "lit_pref.cli.main"]
 
@@ -78,7 +78,7 @@ def run(config: Path, folder: Path) -> dict[str, list[float]]:
     environment.setdefault("WANDB_MODE", "offline")
     arguments = ["fit", "--config", str(config), "--trainer.callbacks+=benchmarks.startup.Marks"]
     start = time.time()
-    done = subprocess.run([*command(), *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*lit_pref(), *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 130 or not marks.exists():
         raise SystemExit(f"the command ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     times = json.loads(marks.read_text())
@@ -91,7 +91,7 @@ def cached(folder: Path) -> set[Path]:
 
 def help_seconds() -> float:
     start = time.perf_counter()
-    subprocess.run([*command(), "--help"], check=True, capture_output=True)
+    subprocess.run([*lit_pref(), "--help"], check=True, capture_output=True)
     return time.perf_counter() - start
 
 
@@ -106,11 +106,9 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--runs", type=int, default=5)
+    parser = command.parser(__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "dpo_budget.yaml")
-    arguments = parser.parse_args()
+    arguments = command.parse(parser)
     folder = Path(tempfile.mkdtemp(prefix="lit_pref-startup-"))
     try:
         config = arguments.config.resolve()
@@ -133,7 +131,7 @@ def main() -> None:
         "seconds_with_empty_cache": filling[last][0],
         "runs": len(runs),
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, torch {torch.__version__}",
+        "machine": f"{command.machine()}, torch {torch.__version__}",
     }
     print(f"lit-pref fit --config {config.name}, median of {len(runs)} runs, {figures['machine']}")
     print(f"{'seconds':<24}{'wall':>8}{'processor':>12}")
@@ -143,8 +141,7 @@ def main() -> None:
     print(f"{'to the first step':<24}{whole[0]:>8.2f}{whole[1]:>12.2f}")
     print(f"{'with an empty cache':<24}{filling[last][0]:>8.2f}{filling[last][1]:>12.2f}")
     print(f"{'lit-pref --help':<24}{figures['help_seconds']:>8.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    command.write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the time of a DPO step goes, before and after this kit's kernels: milliseconds by kind of operation.
 
-    python -m benchmarks.step_profile [--json FILE] [--runs 5]
+    python -m benchmarks.step_profile [--json FILE] [--runs 5] [--quick]
 
 Docstring pairs in fp32, 8 at a time. `repeated` is the layout of peers, `dense` shares prompts under dense masks with
 logits through autograd, `trees` is what the kit does, `compiled` the same with Compute(compile=True); the first two run
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import paired, workloads
+from benchmarks import command, paired, workloads
 from lit_pref.data.batches.order import Batching
 from lit_pref.data.batches.packing import collate_pairs, lay_out
 from lit_pref.data.formats.pairs import read_pairs
@@ -96,8 +96,8 @@ def measure(variant: str, folder: Path, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = paired.parser(__doc__)
-    arguments = parser.parse_args()
+    arguments = command.parse(command.parser(__doc__))
+    variants = [name for name in VARIANTS if not (arguments.quick and name == "compiled")]  # it compiles for minutes
     paired.be_quiet()
     paired.use_processors()
     host = paired.machine()
@@ -105,17 +105,17 @@ def main() -> None:
     try:
         workload = workloads.DOCSTRINGS
         made = workloads.materialize(workload, folder / workload.name, workload.steps * workload.batch_size)
-        for variant in VARIANTS:
+        for variant in variants:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 figures[variant] = process.submit(measure, variant, made, 2 * arguments.runs).result()
     finally:
         shutil.rmtree(folder)
-    rows = [["ms a step", *VARIANTS]]
-    rows += [[kind, *(f"{figures[name].get(kind, 0):,.0f}" for name in VARIANTS)] for kind in (*KINDS, "the rest")]
-    rows.append(["all", *(f"{sum(figures[name].values()):,.0f}" for name in VARIANTS)])
+    rows = [["ms a step", *variants]]
+    rows += [[kind, *(f"{figures[name].get(kind, 0):,.0f}" for name in variants)] for kind in (*KINDS, "the rest")]
+    rows.append(["all", *(f"{sum(figures[name].values()):,.0f}" for name in variants)])
     print(paired.describe(host))
     print(paired.table(rows))
-    paired.write_json(arguments.json, {"machine": host, **figures})
+    command.write_json(arguments.json, {"machine": host, **figures})
 
 
 if __name__ == "__main__":

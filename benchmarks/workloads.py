@@ -24,14 +24,16 @@ from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair
 
-_MERGES_VOCABULARY = 4096  # tokens that the tokenizer learns; a model may have a larger vocabulary than that
+_VOCABULARY = 4096  # the tokenizer's; a model may have a larger vocabulary than that
+
+ADDED_TOKENS = 1  # what a Qwen2 tokenizer adds to the vocabulary that it is opened with
 
 
 @dataclass(frozen=True)
 class Shape:
     """A Qwen2-style model: 5.8M parameters by default."""
 
-    vocab_size: int = _MERGES_VOCABULARY
+    vocab_size: int = _VOCABULARY
     hidden_size: int = 256
     intermediate_size: int = 768
     layers: int = 6
@@ -68,7 +70,7 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
         load_tokenizer("embedded:coder").save_pretrained(folder / "model")
         return folder
     functions = list(mined_functions())
-    trained = train_tokenizer((prompt + body for prompt, body in functions), _MERGES_VOCABULARY)
+    trained = train_tokenizer((prompt + body for prompt, body in functions), _VOCABULARY - ADDED_TOKENS)
     save_model(workload.shape, trained, folder / "model", seed)
     tokenizer = load_tokenizer(str(folder / "model"))  # a Qwen2 tokenizer from here on, which cuts words its own way
     make = long_prompt_pairs if workload is LONG_PROMPTS else docstring_pairs

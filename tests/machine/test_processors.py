@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from lit_pref.machine.processors import usable_processors
+from lit_pref.machine.processors import multiplies_bf16, usable_processors
 
 THERE = len(os.sched_getaffinity(0))
 
@@ -24,3 +24,18 @@ def test_a_quota_counts_as_processors(tmp_path, files, expected):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_processors(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpu_info", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", True),
+        ("processor\t: 0\nmodel name\t: bf16 in the name only\n", False),
+    ],
+)
+def test_bf16_instructions_are_read_off_the_processor(tmp_path, cpu_info, expected):
+    file = tmp_path / "cpuinfo"
+    file.write_text(cpu_info)
+    assert multiplies_bf16(file) is expected
