@@ -60,12 +60,12 @@ def main() -> None:
         package.submit(package_harness).result()  # before this process has loaded what a fork might copy
 
         from lit_pref.errors import SandboxUnavailableError
-        from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox
+        from lit_pref.sandbox.sandbox import ISOLATING, IsolatedSandbox
 
         levels = {}
-        for kind in (BubblewrapSandbox, NamespaceSandbox, SeccompSandbox):
+        for level in ISOLATING:
             try:
-                levels[kind.level] = kind(timeout=TIMEOUT)
+                levels[level] = IsolatedSandbox(level, timeout=TIMEOUT)
             except SandboxUnavailableError as error:
                 print(error)
         rates: dict[str, list[float]] = {name: [] for name in ("package", *levels)}

@@ -1,6 +1,6 @@
-"""The sandboxes: isolated by one of three levels, or, where the user says so by name, not isolated at all.
+"""The sandbox: isolated by one of three levels, or, where the user says so by name, not isolated at all.
 
-Each proves at its start that isolation holds, and refuses otherwise; nothing falls back to the unsafe one. A program
+It proves at its start that isolation holds, and refuses otherwise; nothing falls back to the unsafe one. A program
 runs as `__main__`. The calls of its cases follow in its process and their results are compared in this one as text
 (`literal.py`); a check asks it from another process (`checker.py`); for cases of input and output it is run once for
 each, and what it printed is compared here. Equal programs get equal verdicts: hash seed and `random` are fixed, and a
@@ -14,10 +14,10 @@ import shutil
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Literal, Self, get_args
 
 from lit_pref.errors import SandboxUnavailableError
 from lit_pref.machine.processors import usable_processors
@@ -26,6 +26,8 @@ from lit_pref.sandbox.selftest import first_leak
 from lit_pref.sandbox.verdict import encode_requests, flaw, given, judge
 from lit_pref.types import Program, Sandbox, Verdict
 
+Level = Literal["bubblewrap", "namespaces", "seccomp", "none"]
+ISOLATING: tuple[Level, ...] = ("bubblewrap", "namespaces", "seccomp")
 MAX_DEFAULT_WORKERS = 4
 MIN_MEMORY_MB = 64  # an interpreter with its libraries maps about 30
 _FIXED_LIMITS = {"threads": 32, "open_files": 64, "scratch_mb": 16, "result_bytes": 1 << 16, "payload_bytes": 1 << 20}
@@ -38,14 +40,51 @@ _MEND = (
 )
 
 
-class _PooledSandbox(Sandbox):
-    """Programs to verdicts over a pool of workers.
+class IsolatedSandbox(Sandbox):
+    """Programs to verdicts over a pool of workers, isolated by one of three levels, each proven at the start.
 
-    level: what isolates them, for the record of a run.
+    Args:
+        level: what isolates programs. "bubblewrap": namespaces made by bubblewrap, which some systems allow it alone.
+            "namespaces": Linux namespaces and a system-call filter, see `isolate.py`. "seccomp": a system-call filter
+            alone, for containers and hosted notebooks that allow no namespaces: a program can open, look up or make no
+            file, socket or process, and signal nobody (`seccomp.py`); it has no scratch folder, no limit on threads but
+            that of memory, and finds no module that it names at run time only. "none": UNSAFE, ordinary processes with
+            this user's files, network and processes, and outside Linux without a limit on memory.
+        workers: processes that run programs; by default one for each processor this process may use, at most 4.
+        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
+        cpu_seconds: processor seconds a program.
+        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
+        output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
+
+    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
     """
 
-    level: ClassVar[str]
-    _pool: WorkerPool
+    def __init__(
+        self,
+        level: Level = "namespaces",
+        workers: int | None = None,
+        timeout: float = 2.0,
+        cpu_seconds: int = 2,
+        memory_mb: int = 256,
+        output_kb: int = 1024,
+    ) -> None:
+        if level not in get_args(Level):
+            raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {level}")
+        self.level = level
+        limits = {"level": level, **_checked_limits(timeout, cpu_seconds, memory_mb, output_kb)}
+        count, folder = _checked_workers(workers), None
+        self._remove_folder: Callable[[], object] = lambda: None
+        if level in ("seccomp", "none"):  # nothing hides the file system: a folder to stand in
+            folder = tempfile.mkdtemp(prefix="lit_pref_sandbox_")
+            self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            self._pool = WorkerPool(limits, count, timeout, folder)
+        except SandboxUnavailableError as error:
+            raise SandboxUnavailableError(f"programs cannot be isolated by {level}: {error}") from error
+        leak = None if level == "none" else first_leak(self)
+        if leak is not None:
+            self.close()
+            raise SandboxUnavailableError(f"isolation by {level} does not hold: {leak}")
 
     def run(self, programs: Sequence[Program]) -> list[Verdict]:
         """One verdict a program, in order; equal for any number of workers. Interrupting it stops all programs."""
@@ -73,6 +112,7 @@ class _PooledSandbox(Sandbox):
     def close(self) -> None:
         """End the workers. Also happens when the sandbox is collected or the interpreter exits."""
         self._pool.close()
+        self._remove_folder()
 
     def __enter__(self) -> Self:
         return self
@@ -83,137 +123,8 @@ class _PooledSandbox(Sandbox):
         self.close()
 
 
-class _IsolatedSandbox(_PooledSandbox):
-    """A level of isolation that a subclass names; proven at the start."""
-
-    def _open(self, limits: dict[str, object], workers: int | None, timeout: float) -> None:
-        count = _checked_workers(workers)
-        folder = None
-        if self.level not in ("bubblewrap", "namespaces"):  # nothing hides the file system: an empty folder to stand in
-            folder = tempfile.mkdtemp(prefix="lit_pref_sandbox_")
-            self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        try:
-            self._pool = WorkerPool({"level": self.level} | limits, count, timeout, folder)
-        except SandboxUnavailableError as error:
-            raise SandboxUnavailableError(f"programs cannot be isolated by {self.level}: {error}") from error
-        leak = first_leak(self)
-        if leak is not None:
-            self.close()
-            raise SandboxUnavailableError(f"isolation by {self.level} does not hold: {leak}")
-
-
-class NamespaceSandbox(_IsolatedSandbox):
-    """Isolated by Linux namespaces and a system-call filter; see `isolate.py` for what a program gets.
-
-    Args:
-        workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
-        cpu_seconds: processor seconds a program.
-        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
-        output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
-
-    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
-    """
-
-    level = "namespaces"
-
-    def __init__(
-        self,
-        workers: int | None = None,
-        timeout: float = 2.0,
-        cpu_seconds: int = 2,
-        memory_mb: int = 256,
-        output_kb: int = 1024,
-    ) -> None:
-        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
-
-
-class BubblewrapSandbox(_IsolatedSandbox):
-    """As `NamespaceSandbox`, with the namespaces made by bubblewrap, which some systems allow them alone.
-
-    Args:
-        workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
-        cpu_seconds: processor seconds a program.
-        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
-        output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
-
-    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
-    """
-
-    level = "bubblewrap"
-
-    def __init__(
-        self,
-        workers: int | None = None,
-        timeout: float = 2.0,
-        cpu_seconds: int = 2,
-        memory_mb: int = 256,
-        output_kb: int = 1024,
-    ) -> None:
-        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
-
-
-class SeccompSandbox(_IsolatedSandbox):
-    """Isolated by a system-call filter alone, for containers and hosted notebooks that allow no namespaces.
-
-    A program can open, look up or make no file, socket or process, and signal nobody: see `seccomp.py`. There is no
-    scratch folder, and no limit on threads but that of memory. What it imports is loaded before it starts; a module
-    that it names at run time only is not there.
-
-    Args:
-        workers: processes that run programs; by default one for each processor this process may use, at most 4.
-        timeout: seconds a program, its tests included, without what it waits for a processor on a busy machine.
-        cpu_seconds: processor seconds a program.
-        memory_mb: address space of a program's process, the interpreter included (about 30 MB).
-        output_kb: bytes that a program may print.
-
-    Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
-    """
-
-    level = "seccomp"
-
-    def __init__(
-        self,
-        workers: int | None = None,
-        timeout: float = 2.0,
-        cpu_seconds: int = 2,
-        memory_mb: int = 256,
-        output_kb: int = 1024,
-    ) -> None:
-        self._open(_checked_limits(timeout, cpu_seconds, memory_mb, output_kb), workers, timeout)
-
-
-class UnsafeSubprocessSandbox(_PooledSandbox):
-    """UNSAFE: programs run as ordinary processes with this user's files, network and processes.
-
-    Same arguments, limits and verdicts as `NamespaceSandbox` but no isolation, no limit on threads or processes, and
-    outside Linux none on memory. For programs that you trust, on machines where isolation is impossible.
-    """
-
-    level = "none"
-
-    def __init__(
-        self,
-        workers: int | None = None,
-        timeout: float = 2.0,
-        cpu_seconds: int = 2,
-        memory_mb: int = 256,
-        output_kb: int = 1024,
-    ) -> None:
-        limits = _checked_limits(timeout, cpu_seconds, memory_mb, output_kb)
-        count = _checked_workers(workers)
-        folder = tempfile.mkdtemp(prefix="lit_pref_unsafe_")
-        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._pool = WorkerPool({"level": self.level} | limits, count, timeout, folder)
-
-    def close(self) -> None:
-        super().close()
-        self._remove_folder()
-
-
 @cache
-def default_sandbox() -> Sandbox:
+def default_sandbox() -> IsolatedSandbox:
     """The one sandbox that tasks of this process share unless they are given their own.
 
     The first of bubblewrap, namespaces and seccomp that proves its isolation here; without any only where the user set
@@ -221,11 +132,11 @@ def default_sandbox() -> Sandbox:
     """
     if os.environ.get(UNSAFE_VARIABLE) == "1":
         print(f"{UNSAFE_VARIABLE}=1: generated programs run WITHOUT isolation", file=sys.stderr, flush=True)
-        return _opened(UnsafeSubprocessSandbox())
+        return _opened("none")
     lacking = []
-    for kind in (BubblewrapSandbox, NamespaceSandbox, SeccompSandbox):
+    for level in ISOLATING:
         try:
-            return _opened(kind())
+            return _opened(level)
         except SandboxUnavailableError as error:
             lacking.append(str(error))
     raise SandboxUnavailableError(f"{'; '.join(lacking)}. {_MEND}")
@@ -234,8 +145,9 @@ def default_sandbox() -> Sandbox:
 _in_force: list[str] = []
 
 
-def _opened(sandbox: _PooledSandbox) -> Sandbox:
-    _in_force.append(sandbox.level)
+def _opened(level: Level) -> IsolatedSandbox:
+    sandbox = IsolatedSandbox(level)
+    _in_force.append(level)
     return sandbox
 
 

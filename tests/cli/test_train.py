@@ -31,7 +31,7 @@ from lit_pref.evaluation import PassAtK
 from lit_pref.losses import DPO, IPO, BradleyTerry, ChosenNLL, DPOPositive, Hinge, LikelihoodBudget, SimPO
 from lit_pref.models import LoRA, adapter_state, attach, export_model, load_causal_lm, load_tokenizer
 from lit_pref.modules import Compute, SFTModule
-from lit_pref.sandbox import NamespaceSandbox
+from lit_pref.sandbox import IsolatedSandbox
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Sampling
 
@@ -149,7 +149,7 @@ CONFIGURED = [
     *(getattr(lit_pref.datamodules, name) for name in lit_pref.datamodules.__all__),
     lit_pref.modules.WarmupStableDecay,
     *(BradleyTerry, DPO, IPO, SimPO, Hinge, DPOPositive, ChosenNLL, LikelihoodBudget, LoRA, Compute),
-    *(PassAtK, CodeTask, BeforeAfter, Sampling, LengthLimits, PairKeys, NamespaceSandbox),
+    *(PassAtK, CodeTask, BeforeAfter, Sampling, LengthLimits, PairKeys, IsolatedSandbox),
 ]
 
 

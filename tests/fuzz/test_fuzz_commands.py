@@ -96,7 +96,7 @@ ODD = [
     *("1000000000000", "2020-01-01", "'", "%", "\\", "*a", "!!python/name:os.system", "x" * 300, "a=b", "a: b", "-"),
     *("pairs.jsonl", "empty.jsonl", "bad.jsonl", "folder", "none.jsonl", "pairs.jsonl/x", "foreign.ckpt", "no_weights"),
     *("DPOModule", "PairsDataModule", "HumanEval", "DPOO", "torch.nn.Linear", "os.system", "torch.optim", "nope.Nope"),
-    *("lit_pref.modules.DPOModul", "Callback", "EarlyStopping", "NamespaceSandbox", "embedded:coda", "00:00:00:01"),
+    *("lit_pref.modules.DPOModul", "Callback", "EarlyStopping", "IsolatedSandbox", "embedded:coda", "00:00:00:01"),
 ]
 # Where a larger number is right and would take long, or start processes.
 SIZES = re.compile(

@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox
+from lit_pref.sandbox import IsolatedSandbox
 
-LEVELS = {"namespaces": NamespaceSandbox, "bubblewrap": BubblewrapSandbox, "seccomp": SeccompSandbox}
+LEVELS = ["namespaces", "bubblewrap", "seccomp"]
 
 
 @pytest.fixture(scope="module", params=LEVELS)
 def any_sandbox(request):
     if request.param == "bubblewrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
-    with LEVELS[request.param](workers=2, timeout=0.8, cpu_seconds=3, memory_mb=128, output_kb=64) as opened:
+    with IsolatedSandbox(request.param, workers=2, timeout=0.8, cpu_seconds=3, memory_mb=128, output_kb=64) as opened:
         yield opened

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox, UnsafeSubprocessSandbox
+from lit_pref.sandbox import IsolatedSandbox
 from lit_pref.types import Case, Check, IOCase, Outcome, Program, Verdict
 
 FILE = Path(__file__).with_name("apart_programs.txt")
@@ -29,7 +29,7 @@ def tried(action):
 """
 
 
-LEVELS = {"namespaces": NamespaceSandbox, "bubblewrap": BubblewrapSandbox, "seccomp": SeccompSandbox}
+LEVELS = ["namespaces", "bubblewrap", "seccomp"]
 
 
 @pytest.fixture(scope="module", params=LEVELS)
@@ -165,8 +165,7 @@ def searched(request):
     """A sandbox with room for a search of all memory, in one worker."""
     if request.param == "bubblewrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
-    kind = LEVELS.get(request.param, UnsafeSubprocessSandbox)
-    with kind(workers=1, timeout=60.0, cpu_seconds=60) as opened:
+    with IsolatedSandbox(request.param, workers=1, timeout=60.0, cpu_seconds=60) as opened:
         yield opened
 
 

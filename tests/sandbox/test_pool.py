@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import NamespaceSandbox, pool, wire
+from lit_pref.sandbox import IsolatedSandbox, pool, wire
 from lit_pref.sandbox.pool import Reply, WorkerPool
 from lit_pref.types import Case, Check, IOCase, Outcome, Program
 
@@ -95,7 +95,7 @@ def test_a_process_that_cannot_be_set_up_is_ours_and_costs_no_other_verdict():
         Program("print(1)", (IOCase(huge, "1"),)),
         Program(double, (Case("f(2)", "4"),)),
     ]
-    with NamespaceSandbox(workers=1, timeout=20.0, cpu_seconds=20, memory_mb=64) as small:
+    with IsolatedSandbox("namespaces", workers=1, timeout=20.0, cpu_seconds=20, memory_mb=64) as small:
         pids = small.worker_pids
         verdicts = small.run(programs)
         assert small.worker_pids == pids

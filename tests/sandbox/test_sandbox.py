@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import (
-    BubblewrapSandbox,
-    NamespaceSandbox,
-    SeccompSandbox,
-    UnsafeSubprocessSandbox,
-    default_sandbox,
-    level_in_force,
-)
+from lit_pref.sandbox import IsolatedSandbox, default_sandbox, level_in_force
+from lit_pref.sandbox.pool import WorkerPool
 from lit_pref.types import Case, Outcome, Program
 
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -27,7 +21,7 @@ DOUBLE = "def f(x):\n    return 2 * x\n"
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with NamespaceSandbox(workers=2, timeout=1.0, cpu_seconds=3, memory_mb=128, output_kb=64) as opened:
+    with IsolatedSandbox("namespaces", workers=2, timeout=1.0, cpu_seconds=3, memory_mb=128, output_kb=64) as opened:
         yield opened
 
 
@@ -88,7 +82,7 @@ def test_outcome_of_a_program_with_cases(sandbox, source, outcome, case, detail)
 
 
 def test_processor_time_has_its_own_limit():
-    with NamespaceSandbox(workers=1, timeout=5.0, cpu_seconds=1) as limited:
+    with IsolatedSandbox("namespaces", workers=1, timeout=5.0, cpu_seconds=1) as limited:
         verdict = of(limited, "while True: pass")
     assert verdict.outcome is Outcome.TIMEOUT and "CPU" in verdict.detail
 
@@ -228,7 +222,7 @@ def test_bombs_are_contained(sandbox, bomb):
 
 
 def test_scratch_is_writable_and_fresh_for_each_program():
-    with NamespaceSandbox(workers=1) as one:
+    with IsolatedSandbox("namespaces", workers=1) as one:
         dirty = "import os\nopen('left', 'w').write('x')\nos.makedirs('a/' * 200)\n"
         dirty += "try: os.chmod('.', 0)\nexcept OSError: pass"  # without root, scratch belongs to the program's user
         look = Program("import os", (Case("os.listdir()", "[]"), Case("open('mine', 'w').write('abc')", "3")))
@@ -239,7 +233,7 @@ def test_scratch_is_writable_and_fresh_for_each_program():
 
 
 def test_programs_leave_nothing_to_the_next():
-    with NamespaceSandbox(workers=1) as one:
+    with IsolatedSandbox("namespaces", workers=1) as one:
         first = Program("import builtins, math, sys\nbuiltins.len = None\nmath.pi = 3\nsys.modules.clear()")
         second = Program("import math", (Case("len([1])", "1"), Case("math.pi > 3", "True")))
         assert [v.passed for v in one.run([first, second])] == [True, True]
@@ -258,7 +252,7 @@ def mixed(count):
 
 def test_verdicts_are_in_order_and_equal_for_any_concurrency(sandbox):
     programs = mixed(100)
-    with NamespaceSandbox(workers=1) as one, NamespaceSandbox(workers=4) as four:
+    with IsolatedSandbox("namespaces", workers=1) as one, IsolatedSandbox("namespaces", workers=4) as four:
         expected = one.run(programs)
         assert four.run(programs) == expected == sandbox.run(programs)
     assert [v.outcome for v in expected[:5]] == [
@@ -272,7 +266,7 @@ def test_two_thousand_short_programs():
     programs = [
         Program(body.format(i), tuple(Case(f"f({j})", f"[{i + j}, '{i + j}']") for j in range(8))) for i in range(2000)
     ]
-    with NamespaceSandbox(workers=2) as two:
+    with IsolatedSandbox("namespaces", workers=2) as two:
         assert all(verdict.passed for verdict in two.run(programs))
 
 
@@ -286,7 +280,7 @@ def test_large_requests_and_replies_do_not_block_each_other(sandbox):
 
 
 def test_a_worker_that_dies_is_replaced_and_costs_no_other_verdict():
-    with NamespaceSandbox(workers=2) as two:
+    with IsolatedSandbox("namespaces", workers=2) as two:
         before = two.worker_pids
         threading.Timer(0.2, os.kill, (before[0], signal.SIGKILL)).start()
         slow = Program("import time; time.sleep(0.1)\n" + DOUBLE, (Case("f(1)", "2"),))
@@ -295,7 +289,7 @@ def test_a_worker_that_dies_is_replaced_and_costs_no_other_verdict():
 
 
 def test_an_interrupt_stops_the_programs_and_the_sandbox_goes_on():
-    with NamespaceSandbox(workers=2, timeout=90.0) as two:
+    with IsolatedSandbox("namespaces", workers=2, timeout=90.0) as two:
         pids = two.worker_pids
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         start = time.monotonic()
@@ -306,12 +300,14 @@ def test_an_interrupt_stops_the_programs_and_the_sandbox_goes_on():
         assert of(two, DOUBLE, ("f(1)", "2")).passed
 
 
-@pytest.mark.parametrize("kind", [NamespaceSandbox, BubblewrapSandbox, SeccompSandbox])
-def test_workers_outlive_the_thread_that_started_them_and_end_with_the_sandbox(kind):
-    if kind is BubblewrapSandbox and shutil.which("bwrap") is None:
+@pytest.mark.parametrize("level", ["namespaces", "bubblewrap", "seccomp"])
+def test_workers_outlive_the_thread_that_started_them_and_end_with_the_sandbox(level):
+    if level == "bubblewrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
     opened = []
-    thread = threading.Thread(target=lambda: opened.append(kind(workers=2, timeout=30.0, cpu_seconds=30)))
+    thread = threading.Thread(
+        target=lambda: opened.append(IsolatedSandbox(level, workers=2, timeout=30.0, cpu_seconds=30))
+    )
     thread.start()
     thread.join()
     (two,) = opened
@@ -339,7 +335,7 @@ def gone(pids):
 
 
 def test_close_leaves_no_process():
-    two = NamespaceSandbox(workers=2)
+    two = IsolatedSandbox("namespaces", workers=2)
     below = [deep for pid in two.worker_pids for deep in descendants(pid)]
     assert len(below) == 2  # process 1 of each worker's namespaces
     pids = two.worker_pids + below
@@ -352,8 +348,8 @@ def test_close_leaves_no_process():
 
 def test_a_sandbox_that_nobody_closed_ends_with_the_interpreter(tmp_path):
     code = (
-        "from lit_pref.sandbox import NamespaceSandbox, UnsafeSubprocessSandbox\n"
-        "both = [NamespaceSandbox(workers=1), UnsafeSubprocessSandbox(workers=1)]\n"
+        "from lit_pref.sandbox import IsolatedSandbox\n"
+        "both = [IsolatedSandbox(level, workers=1) for level in ('namespaces', 'none')]\n"
         "print(*[one.worker_pids[0] for one in both], flush=True)\n"
     )
     command, environment = [sys.executable, "-W", "error", "-c", code], os.environ | {"TMPDIR": str(tmp_path)}
@@ -375,10 +371,10 @@ if ctypes.CDLL(None).unshare(0x10000000): sys.exit(7)
 open("/proc/self/uid_map", "w").write(f"0 {user} 1")
 open("/proc/sys/user/max_user_namespaces", "w").write("0")
 from lit_pref.errors import SandboxUnavailableError
-from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, default_sandbox, level_in_force
+from lit_pref.sandbox import IsolatedSandbox, default_sandbox, level_in_force
 from lit_pref.types import Program
-for refused in (NamespaceSandbox, BubblewrapSandbox):
-    try: refused()
+for refused in ("namespaces", "bubblewrap"):
+    try: IsolatedSandbox(refused)
     except SandboxUnavailableError as error: print(error)
 print(level_in_force())
 print(default_sandbox().run([Program("x = 1")])[0].passed, level_in_force())
@@ -411,16 +407,19 @@ def test_refuses_where_no_level_holds_but_for_who_asks_for_none(monkeypatch, cap
     default_sandbox.cache_clear()
 
 
-def test_refuses_where_the_self_test_finds_a_leak(monkeypatch):
+def test_refuses_where_the_self_test_finds_a_leak(monkeypatch, tmp_path):
     # Workers that skip isolation: what the self-test tries must then succeed, so it must notice.
-    monkeypatch.setattr(NamespaceSandbox, "level", "none")
+    def skipping(settings, workers, timeout, _):
+        return WorkerPool({**settings, "level": "none"}, workers, timeout, str(tmp_path))
+
+    monkeypatch.setattr("lit_pref.sandbox.sandbox.WorkerPool", skipping)
     with pytest.raises(SandboxUnavailableError, match=r"does not hold.*reach the network"):
-        NamespaceSandbox(workers=1)
+        IsolatedSandbox("namespaces", workers=1)
 
 
 def test_the_unsafe_sandbox_gives_the_same_verdicts_without_isolation(sandbox, tmp_path):
     (tmp_path / "file").write_text("read")
-    with UnsafeSubprocessSandbox(workers=2) as unsafe:
+    with IsolatedSandbox("none", workers=2) as unsafe:
         assert unsafe.run(mixed(20)) == sandbox.run(mixed(20))
         assert of(unsafe, f"x = open({str(tmp_path / 'file')!r}).read()", ("x", "'read'")).passed
         # A program can even kill its worker; it costs that program's verdict alone.
@@ -429,12 +428,17 @@ def test_the_unsafe_sandbox_gives_the_same_verdicts_without_isolation(sandbox, t
     assert outcomes == [Outcome.KILLED, *[Outcome.PASSED] * 8]
 
 
+def test_an_unknown_level_is_named():
+    with pytest.raises(ValueError, match="level must be one of bubblewrap, namespaces, seccomp, none, got docker"):
+        IsolatedSandbox("docker")
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("workers", 0), ("timeout", 0.0), ("cpu_seconds", 0), ("memory_mb", 8), ("output_kb", 0)]
 )
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be >.* got {value}"):
-        NamespaceSandbox(**{setting: value})
+        IsolatedSandbox("namespaces", **{setting: value})
 
 
 def test_tasks_of_a_process_share_one_sandbox(monkeypatch):

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from lit_pref.machine.processors import usable_processors
-from lit_pref.sandbox import BubblewrapSandbox, NamespaceSandbox, SeccompSandbox, UnsafeSubprocessSandbox, stopwatch
+from lit_pref.sandbox import IsolatedSandbox, stopwatch
 from lit_pref.sandbox.wire import STARVED, STARVED_TIMES, TIMEOUT, out_of_time
 from lit_pref.types import Case, Check, IOCase, Outcome, Program
 
-LEVELS = [NamespaceSandbox, BubblewrapSandbox, SeccompSandbox, UnsafeSubprocessSandbox]
+LEVELS = ["namespaces", "bubblewrap", "seccomp", "none"]
 
 
 class Faked(stopwatch.Stopwatch):
@@ -113,18 +113,21 @@ def test_a_busy_machine_makes_no_right_program_wrong_and_no_sleeper_ours():
     """A program has a fourth of a processor: 0.3 processor seconds take 1.2, twice the limit."""
     right = list(burning(0.3))
     wrong = [Program(WAITING[name]) for name in ("sleeps", "locks itself out")]
-    with NamespaceSandbox(workers=2, timeout=0.6, cpu_seconds=2) as short, busy_machine(3 * usable_processors()):
+    with (
+        IsolatedSandbox("namespaces", workers=2, timeout=0.6, cpu_seconds=2) as short,
+        busy_machine(3 * usable_processors()),
+    ):
         verdicts = short.run([*right, *wrong])
     assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED] * len(right) + [Outcome.TIMEOUT] * len(wrong)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", LEVELS)
-def test_limits_as_they_come_do_for_forty_programs_of_a_busy_machine(kind):
+@pytest.mark.parametrize("level", LEVELS)
+def test_limits_as_they_come_do_for_forty_programs_of_a_busy_machine(level):
     right = [program for _ in range(10) for program in burning(0.8)]
     wrong = [Program(source, (Case("f(1)", "1"),)) for source in WAITING.values()]
-    if kind is BubblewrapSandbox and shutil.which("bwrap") is None:
+    if level == "bubblewrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
-    with kind() as default, busy_machine(3 * usable_processors()):
+    with IsolatedSandbox(level) as default, busy_machine(3 * usable_processors()):
         verdicts = default.run([*right, *wrong])
     assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED] * len(right) + [Outcome.TIMEOUT] * len(wrong)

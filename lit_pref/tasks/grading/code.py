@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, get_args
 
 from lit_pref.data.reading.rows import Row, RowError, string_at
 from lit_pref.errors import UserError
-from lit_pref.sandbox import default_sandbox
+from lit_pref.sandbox import IsolatedSandbox, default_sandbox
 from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.python import missing, statements
 from lit_pref.syntax.thoughts import without_thoughts
@@ -137,11 +137,9 @@ def _asked_of(check: Check) -> frozenset[str]:
 
 @cache
 def _sandbox_of(seconds: int, memory_mb: int) -> Sandbox:
-    """The shared sandbox, or one of its kind with more time than it gives."""
+    """The shared sandbox, or one of its level with more time than it gives."""
     shared = default_sandbox()
-    if seconds <= 2:
-        return shared
-    return type(shared)(timeout=seconds, cpu_seconds=seconds, memory_mb=memory_mb)  # type: ignore[call-arg]
+    return shared if seconds <= 2 else IsolatedSandbox(shared.level, None, seconds, seconds, memory_mb)
 
 
 def user_turn(request: str, source: str = "") -> Text:
