@@ -5,20 +5,16 @@ with the others. Every statement has the same shape, so that only the rules tell
 counting, more than one person.
 """
 
-import hashlib
 import random
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from lit_pref.tasks.embedded.code.operations import PEOPLE
+from lit_pref.tasks.embedded.splits import Splits, key
 from lit_pref.types import ChoiceTask, MultipleChoice, PairTask, PreferencePair, Split
 
 _KINDS = ("baker", "drummer", "farmer", "nurse", "painter", "pilot", "poet", "runner", "sailor", "singer", "tailor")
 _DEFAULT_QUESTIONS = 1000
-_TEST_PERCENT = 15  # of forms
-_VALIDATION_PERCENT = 10  # of the questions of the other forms
-_MAX_MISSES = 50_000  # draws in a row without a new question: the split is used up
 
 
 class _Draft(NamedTuple):
@@ -35,19 +31,7 @@ class DeductionTask(ChoiceTask, PairTask):
 
     def questions(self, split: Split, count: int | None, seed: int) -> list[MultipleChoice]:
         """`count` questions with distinct prompts; None is 1,000. With a larger count the same ones come first."""
-        count = _DEFAULT_QUESTIONS if count is None else count
-        if count < 0:
-            raise ValueError(f"count must be >= 0, got {count}")
-        found: dict[str, MultipleChoice] = {}
-        misses = 0
-        for draft in _drafts(split, seed):
-            if len(found) >= count:
-                break
-            misses = misses + 1 if draft.prompt in found else 0
-            if misses > _MAX_MISSES:
-                raise ValueError(f"split {split!r} of deduction has about {len(found)} questions, {count} asked for")
-            found.setdefault(draft.prompt, _question(draft))
-        return list(found.values())
+        return _SPLITS.items(split, _DEFAULT_QUESTIONS if count is None else count, seed, _question)
 
     def pairs(self, split: Split, count: int | None, seed: int) -> list[PreferencePair]:
         """The right option over one of the others, drawn by the question."""
@@ -61,27 +45,7 @@ def _pair(question: MultipleChoice) -> PreferencePair:
 
 
 def _question(draft: _Draft) -> MultipleChoice:
-    key = hashlib.blake2b(draft.prompt.encode(), digest_size=8).hexdigest()
-    return MultipleChoice(f"deduction-{key}", draft.prompt, draft.options, draft.answer, draft.form)
-
-
-def _drafts(split: Split, seed: int) -> Iterator[_Draft]:
-    rng = random.Random(f"deduction:{split}:{seed}")
-    while True:
-        draft = _draw(rng)
-        if _split_of(draft) == split:
-            yield draft
-
-
-def _split_of(draft: _Draft) -> Split:
-    if _percentile("form:" + draft.form) < _TEST_PERCENT:
-        return "test"
-    return "validation" if _percentile("question:" + draft.prompt) < _VALIDATION_PERCENT else "train"
-
-
-def _percentile(text: str) -> int:
-    """A number in 0..99 that depends on the text alone, equal on every machine and Python."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % 100
+    return MultipleChoice(f"deduction-{key(draft.prompt)}", draft.prompt, draft.options, draft.answer, draft.form)
 
 
 def _draw(rng: random.Random) -> _Draft:
@@ -111,3 +75,8 @@ def _draw(rng: random.Random) -> _Draft:
     prompt = f"# {facts}, {person} is a {chain[0]}. What follows?\n"
     form = f"{length}{'x' if excluded else ''}+{beside}:{''.join(map(str, order))}"
     return _Draft(prompt, tuple(shuffled), shuffled.index(right), form)
+
+
+_SPLITS = Splits[_Draft](
+    "deduction", _draw, lambda draft: f"form:{draft.form}", lambda draft: f"question:{draft.prompt}"
+)

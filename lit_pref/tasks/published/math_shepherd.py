@@ -10,13 +10,13 @@ labels contradict their answers; more of them than fit into memory.
 import random
 import re
 from collections.abc import Iterator
-from hashlib import blake2b
 from itertools import zip_longest
 from typing import ClassVar, Literal, NamedTuple
 
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
+from lit_pref.tasks.embedded.splits import percentile
 from lit_pref.tasks.grading.code import Style, text_in
 from lit_pref.tasks.published.data_sets import _Named, asked, check_style, first, response
 from lit_pref.tasks.published.gsm8k import without_calculations
@@ -91,7 +91,7 @@ class MathShepherd(PairTask):
             if self.problems != "all" and text_in(row, "task") != self.problems:
                 continue
             question, text, right = read_solution(row)
-            if (_percentile(question) < self.validation_percent) == (split == "validation"):
+            if (percentile(question) < self.validation_percent) == (split == "validation"):
                 found.setdefault(question, {})[text if self.calculations else without_calculations(text)] = right
         return found
 
@@ -126,7 +126,3 @@ def _start_of_solution(tagged: str) -> int:
     """At its first step, or, where none is numbered, behind the first question mark."""
     found = _FIRST_STEP.search(tagged)
     return found.start() if found else tagged.find("?") + 1
-
-
-def _percentile(question: str) -> int:
-    return int.from_bytes(blake2b(question.encode(), digest_size=8).digest(), "big") % 100

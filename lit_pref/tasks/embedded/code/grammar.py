@@ -17,7 +17,6 @@ from lit_pref.tasks.embedded.code.operations import (
     THINGS,
     Kind,
     Operation,
-    Predicate,
 )
 
 VARIABLES: dict[Kind, str] = {"ints": "xs", "words": "words", "text": "s", "int": "n"}
@@ -101,7 +100,7 @@ def _draw_branch(rng: random.Random) -> Draft:
     kind = rng.choices(_KINDS, _KIND_WEIGHTS)[0]
     predicate = rng.choice(PREDICATES[kind])
     yes, no = rng.choice(_ALTERNATIVES[kind])
-    parts: tuple[Predicate | Operation, ...] = (predicate, yes, no)
+    parts: tuple[Operation, ...] = (predicate, yes, no)
     parameters, argument = _draw_parameters(rng, parts)
     condition, yes_code, no_code = (
         part.code.format(v=VARIABLES[kind], k=k) for part, k in zip(parts, parameters, strict=True)
@@ -134,7 +133,7 @@ def _draw_story(rng: random.Random) -> Draft:
 
 
 def _draw_parameters(
-    rng: random.Random, steps: Sequence[Operation | Predicate], argument_rate: float = _ARGUMENT_RATE
+    rng: random.Random, steps: Sequence[Operation], argument_rate: float = _ARGUMENT_RATE
 ) -> tuple[list[str], tuple[Argument, ...]]:
     """A parameter for each step, and the second argument of `solve` where one parameter is left to its caller."""
     parameters = [rng.choice(step.choices) if step.choices else "" for step in steps]

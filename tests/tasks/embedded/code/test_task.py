@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from lit_pref.tasks.embedded import splits
 from lit_pref.tasks.embedded.code import task as code
 from lit_pref.tasks.embedded.code.grammar import Argument, Draft
 from lit_pref.tasks.embedded.code.task import CodeTask
@@ -107,7 +108,7 @@ def test_the_test_split_shares_no_composition_and_validation_no_problem(drawn):
 def test_about_fifteen_percent_of_compositions_are_held_out():
     # 10,000 names at 0.15: standard deviation sqrt(10,000 · 0.15 · 0.85) = 36
     drafts = [Draft("", (), "", f"composition {index}") for index in range(10_000)]
-    held_out = sum(code._split_of(draft) == "test" for draft in drafts)
+    held_out = sum(code._SPLITS.of(draft) == "test" for draft in drafts)
     assert abs(held_out - 1500) < 4 * 36
 
 
@@ -186,9 +187,9 @@ def test_wrong_arguments_are_refused(drawn):
 
 def test_a_split_that_is_used_up_says_so(monkeypatch):
     only = Draft("add 1", (Argument("n", "int"),), "    return n + 1\n", "int.add")
-    monkeypatch.setattr(code, "draw_draft", lambda rng: only)
-    monkeypatch.setattr(code, "_MAX_MISSES", 10)
-    split = code._split_of(only)
+    monkeypatch.setattr(code._SPLITS, "_draw", lambda rng: only)
+    monkeypatch.setattr(splits, "_MAX_MISSES", 10)
+    split = code._SPLITS.of(only)
     assert len(CodeTask().problems(split, 1, 0)) == 1
-    with pytest.raises(ValueError, match="about 1 problems, 2 asked for"):
+    with pytest.raises(ValueError, match="about 1 items, 2 asked for"):
         CodeTask().problems(split, 2, 0)
