@@ -40,7 +40,8 @@ SOURCES = "\n".join(file.read_text() for file in sorted((ROOT / "lit_pref").rglo
 # Names of other packages that the pages speak of.
 FOREIGN = {
     "AutoModelForCausalLM", "AutoModelForSequenceClassification", "BatchSizeFinder", "Counters", "Decimal",
-    "DPOTrainer", "EarlyStopping", "FlexAttention", "Fraction", "IntEnum", "LightningDataModule", "LightningDataModules", "LightningModule", "LightningModules",
+    "DPOTrainer", "EarlyStopping", "FlexAttention", "Fraction", "IntEnum",
+    "LightningDataModule", "LightningDataModules", "LightningModule", "LightningModules",
     "ModelCheckpoint", "None", "OrderedDicts", "PeftModel", "RewardTrainer", "StopIteration", "Trainer", "TypeError",
     "UUID", "ValueError",
 }  # fmt: skip

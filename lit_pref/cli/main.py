@@ -36,7 +36,7 @@ regularizers ChosenNLL, LikelihoodBudget
 reward loss  BradleyTerry
 adapters     LoRA
 tasks        CodeTask, ReasoningTask, DeductionTask, Mixture, HumanEval, HumanEvalPlus, MBPP, MBPPPlus,
-             CodeProblems (your own), GSM8K, MATH; of pairs or options: MathShepherd, ReClor, LogiQA2
+             CustomCodeTask (your own), GSM8K, MATH; of pairs or options: MathShepherd, ReClor, LogiQA2
 evaluations  PassAtK, HeldOutPairs, PairAccuracy, BestOfN, MultipleChoiceAccuracy
 callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpoint
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator

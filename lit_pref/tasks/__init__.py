@@ -1,6 +1,6 @@
 """Problems that know how to grade a completion."""
 
-from lit_pref.tasks.custom import CodeProblems
+from lit_pref.tasks.custom import CustomCodeTask
 from lit_pref.tasks.embedded.code.task import CodeTask
 from lit_pref.tasks.embedded.deduction import DeductionTask
 from lit_pref.tasks.embedded.mixture import Mixture
@@ -17,8 +17,8 @@ __all__ = [
     "GSM8K",
     "MATH",
     "MBPP",
-    "CodeProblems",
     "CodeTask",
+    "CustomCodeTask",
     "DeductionTask",
     "HumanEval",
     "HumanEvalPlus",

@@ -39,7 +39,7 @@ _REQUEST = (
 )
 
 
-class CodeProblems(_CodeBenchmark):
+class CustomCodeTask(_CodeBenchmark):
     """Problems of your own, with their tests or without.
 
     A row holds `prompt` (text, or chat messages that end in a user's turn), `reference` (or `code`, or

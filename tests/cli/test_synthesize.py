@@ -302,7 +302,7 @@ def untested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Path("script.py").write_text(SCRIPT)
     monkeypatch.syspath_prepend(".")
     monkeypatch.delitem(sys.modules, "script", raising=False)
-    task = ["--task", "CodeProblems", "--task.source", "own.jsonl", "--task.style", "chat", "--problems", "null"]
+    task = ["--task", "CustomCodeTask", "--task.source", "own.jsonl", "--task.style", "chat", "--problems", "null"]
     script = ["--policy", "null", "--generator", "script.Script", "--generator.answers", "answers.json"]
     return [*task, *script, "--samples", "2", "--min_kill_rate", "0.6"]
 

@@ -18,7 +18,7 @@ from lit_pref.tasks import (
     GSM8K,
     MATH,
     MBPP,
-    CodeProblems,
+    CustomCodeTask,
     HumanEval,
     HumanEvalPlus,
     LogiQA2,
@@ -77,22 +77,22 @@ KINDS = {
     "code_problems, asserts": Kind(
         OWN | {"test_list": ["assert f(1) == 1"], "test_setup_code": "y = 1", "test_imports": ["import math"]},
         ("prompt", "reference"),
-        lambda path: graded(CodeProblems(path, sandbox=Nothing()), "train"),
+        lambda path: graded(CustomCodeTask(path, sandbox=Nothing()), "train"),
     ),
     "code_problems, a check": Kind(
         OWN | {"test": CHECK, "entry_point": "f", "split": "train"},
         ("prompt", "reference"),
-        lambda path: graded(CodeProblems(path, sandbox=Nothing()), "train"),
+        lambda path: graded(CustomCodeTask(path, sandbox=Nothing()), "train"),
     ),
     "code_problems, a program": Kind(
         OWN | {"input_output": {"inputs": ["1\n"], "outputs": ["1\n"]}},
         ("prompt", "reference"),
-        lambda path: graded(CodeProblems(path, sandbox=Nothing()), "train"),
+        lambda path: graded(CustomCodeTask(path, sandbox=Nothing()), "train"),
     ),
     "code_problems, messages": Kind(
         OWN | {"prompt": [{"role": "user", "content": "Write f."}], "test_list": ["assert f(1) == 1"]},
         ("prompt", "reference"),
-        lambda path: graded(CodeProblems(path, style="chat", sandbox=Nothing()), "train"),
+        lambda path: graded(CustomCodeTask(path, style="chat", sandbox=Nothing()), "train"),
     ),
     "human_eval": Kind(
         PUBLISHED | {"test": CHECK},

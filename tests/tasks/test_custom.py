@@ -7,7 +7,7 @@ import pytest
 
 from lit_pref.data.reading.rows import RowError
 from lit_pref.errors import UserError
-from lit_pref.tasks import CodeProblems
+from lit_pref.tasks import CustomCodeTask
 from lit_pref.types import Check, IOCase, Outcome
 
 TOLD = {"prompt": "Write `double`: twice a number.", "reference": "def double(x):\n    return 2 * x\n"}
@@ -32,7 +32,7 @@ def written(path: Path, *rows: dict[str, object]) -> str:
 
 
 def one(path: Path, row: dict[str, object], style="completion"):
-    task = CodeProblems(written(path / "own.jsonl", row), style)
+    task = CustomCodeTask(written(path / "own.jsonl", row), style)
     return task, task.problems("train", 1, seed=0)[0]
 
 
@@ -153,7 +153,7 @@ def test_the_entry_point_is_stated_or_the_only_function(tmp_path):
 
 def test_rows_of_a_file_are_train_unless_they_say(tmp_path):
     rows = [LISTED, LISTED | {"split": "test"}, LISTED | {"id": "c", "split": "train"}, LISTED | {"split": None}]
-    task = CodeProblems(written(tmp_path / "own.jsonl", *rows))
+    task = CustomCodeTask(written(tmp_path / "own.jsonl", *rows))
     ids = {split: [p.id for p in task.problems(split, task.size(split), 0)] for split in ("train", "test")}
     assert ids == {"train": ["1", "c", "4"], "test": ["2"]}
     with pytest.raises(UserError, match="the rows of code_problems hold no problem of split 'validation'"):
@@ -165,7 +165,7 @@ def test_a_folder_has_splits_of_its_own(tmp_path):
     folder.mkdir()
     written(folder / "train.jsonl", LISTED, TOLD | {"id": 7})  # columns of either row stand in both
     written(folder / "test.jsonl", LISTED)
-    task = CodeProblems(str(folder))
+    task = CustomCodeTask(str(folder))
     assert [problem.id for problem in task.problems("train", 2, 0)] == ["1", "7"]
     assert (task.size("test"), task.problems("train", 2, 0)[1].check) == (1, None)
 
@@ -216,5 +216,5 @@ def test_a_folder_has_splits_of_its_own(tmp_path):
 def test_a_wrong_row_is_named(tmp_path, change, message):
     path = tmp_path / "own.jsonl"
     with pytest.raises(RowError) as error:
-        CodeProblems(written(path, LISTED, LISTED | change)).size("train")
+        CustomCodeTask(written(path, LISTED, LISTED | change)).size("train")
     assert str(error.value).startswith(f"{path}:2: ") and message in str(error.value)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lit_pref.errors import UserError
-from lit_pref.tasks import CodeProblems, CodeTask, Mixture
+from lit_pref.tasks import CodeTask, CustomCodeTask, Mixture
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Sandbox, Verdict
 
@@ -32,7 +32,7 @@ class Counting(Sandbox):
 
 def task_of(folder, *rows, **settings):
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return CodeProblems(str(folder / "rows.jsonl"), **settings)
+    return CustomCodeTask(str(folder / "rows.jsonl"), **settings)
 
 
 def test_a_reference_that_fails_is_told_and_left_out(tmp_path, capsys):
