@@ -8,13 +8,14 @@ put their field's name before that and drop the rest.
 import inspect
 import re
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from lit_pref.errors import UserError
@@ -64,14 +65,6 @@ class PlainParser(ArgumentParser):
             raise UserError(f"\x02{field}\x1f{said}\x03")
         raise UserError(f"{field}: {said}" if field else said)
 
-    def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Namespace:  # type: ignore[override]
-        if not getattr(self, "_inner_parser", False):
-            for name, value in options(sys.argv[1:] if args is None else args):
-                if name in ("--config", "-c"):
-                    _check_config(value)
-        parsed: Namespace = super().parse_args(args, *more, **settings)
-        return parsed
-
     def format_help(self, *more: Any, **settings: Any) -> str:
         shown: str = super().format_help(*more, **settings)
         return _TYPE.sub(r"\1", shown)
@@ -82,16 +75,6 @@ class PlainParser(ArgumentParser):
         except UserError as error:
             raise UserError(f"{cfg_path}: {error}") from error
         return parsed
-
-
-def options(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Options with their values, given as `--option value` or `--option=value`."""
-    following = [*arguments[1:], ""][: len(arguments)]
-    return [
-        (argument.partition("=")[0], argument.partition("=")[2] if "=" in argument else after)
-        for argument, after in zip(arguments, following, strict=True)
-        if argument.startswith("-")
-    ]
 
 
 BY_CONSTRUCTORS = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, ImportError, RuntimeError)
@@ -126,48 +109,6 @@ def _wrong_null(made: object, frames: Sequence[inspect.FrameInfo]) -> str:
         if is_null and hint is not Any and types.NoneType not in (hint, *get_args(hint)):
             return f"{name}: expected {_expected(hint)}, got null"
     return ""
-
-
-# --- configuration files ----------------------------------------------------------------------------------------------
-
-
-def _check_config(name: str) -> None:
-    """Raise UserError unless a configuration file can be read and holds keys and values."""
-    file = Path(name)
-    if not name or name.startswith("-"):
-        raise UserError("--config: expected a YAML file, as --config configs/dpo.yaml, got nothing")
-    if not file.exists() and re.search(r"[:{\n]", name):
-        return  # YAML itself
-    if not file.is_file():
-        raise UserError(f"--config: {name} {'is a folder, no YAML file' if file.is_dir() else _missing(file)}")
-    try:
-        content = yaml.safe_load(file.read_bytes().decode("utf-8"))
-        repr(content)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name}: expected YAML in UTF-8, got other bytes: {error.reason} at {error.start}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{name}: {place}no valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{name}: no valid YAML: {_one_line(str(error))}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        got = "nothing" if content is None else repr(content)[:80]
-        raise UserError(f"{name}: expected keys and values such as seed_everything: 1, got {got}")
-    if "..." in repr(content) and _holds_itself(content):
-        raise UserError(f"{name}: expected values, got an alias that stands for itself")
-
-
-def _missing(file: Path) -> str:
-    folder = file.parent
-    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
-    near = get_close_matches(file.name, names, n=1)
-    return f"does not exist; did you mean {folder / near[0]}?" if near else "does not exist"
-
-
-def _holds_itself(value: Any, above: tuple[int, ...] = ()) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return id(value) in above or any(_holds_itself(each, (*above, id(value))) for each in inner)
 
 
 # --- what a parser says -----------------------------------------------------------------------------------------------
@@ -318,27 +259,20 @@ def _bases(hint: Any) -> Iterator[type]:
             yield from _bases(each)
 
 
-def _concrete(bases: Sequence[type]) -> dict[str, type]:
-    """All that are imported of these kinds and can be made, by name."""
-    found: dict[str, type] = {}
-    waiting, seen = list(bases), set()
-    while waiting:
-        each = waiting.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        waiting += each.__subclasses__()
-        public = not each.__name__.startswith("_") and "<locals>" not in each.__qualname__
-        if public and not inspect.isabstract(each):
-            found[each.__name__] = each
-    return found
+def _concrete(bases: Sequence[type]) -> list[type]:
+    """All that are imported of these kinds and can be made."""
+    found = list(bases)
+    for each in found:  # which grows on the way
+        below: list[type] = each.__subclasses__()
+        found += [kind for kind in below if kind not in found]
+    public = [each for each in found if not each.__name__.startswith("_") and "<locals>" not in each.__qualname__]
+    return [each for each in public if not inspect.isabstract(each)]
 
 
 def _own(bases: Sequence[type]) -> list[type]:
     """What to offer: the kit's own classes, else all."""
-    found = _concrete(bases)
-    own = {name: each for name, each in found.items() if each.__module__.startswith("lit_pref.")}
-    return [each for _, each in sorted((own or found).items())]
+    found = sorted(_concrete(bases), key=lambda each: each.__name__)
+    return [each for each in found if each.__module__.startswith("lit_pref.")] or found
 
 
 def _listed(bases: Sequence[type]) -> str:
@@ -358,21 +292,40 @@ def _wrong_class(bases: Sequence[type], hint: Any, given: str, message: str) -> 
     if not _NAME.fullmatch(given) or given == "None" or (scalars and not (given[0].isupper() or "." in given)):
         return None
     known = _concrete(bases)
-    if _exists(given):
-        if stem not in known:
+    if said := _import_mistake(given.rpartition(".")[0]):
+        return said
+    if found := _called(given):
+        if found not in known:
             return f"{stem} is no {bases[0].__name__}: expected {_listed(bases)}"
         return f"expected arguments of {stem} as keys and values" if "given class_path" in message else None
-    if given in known:
+    names = [each.__name__ for each in known]
+    if given in names:
         return None
-    near = get_close_matches(stem, known, n=1)
+    near = get_close_matches(stem, names, n=1)
     return f"there is no class {given!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {_listed(bases)}")
 
 
-def _exists(name: str) -> bool:
-    """Whether something is called so, in an imported module or, without one, among the kit's public names."""
+def _import_mistake(module: str) -> str:
+    """Why the module of a class cannot be imported; empty where it can, or where nothing is said of one."""
+    try:
+        import_module(module or __name__)
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's may raise
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            near = get_close_matches(module, [file.stem for file in Path().glob("*.py")], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "expected one of the working folder or an installed one"
+            return f"there is no module {error.name!r}; {hint}"
+        if isinstance(error, SyntaxError):
+            return f"{error.filename}:{error.lineno}: {error.msg}"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
+        last = (own or frames)[-1]
+        return f"{last.filename}:{last.lineno}: {type(error).__name__}: {_one_line(str(error))}"
+    return ""
+
+
+def _called(name: str) -> object:
+    """What is called so in an imported module or, without one, among the kit's public names; None where nothing is."""
     module, _, stem = name.rpartition(".")
-    if module:
-        return hasattr(sys.modules.get(module), stem)
-    return any(
-        stem in getattr(each, "__all__", ()) for path, each in list(sys.modules.items()) if path.startswith("lit_pref.")
-    )
+    paths = [module] if module else [path for path in sys.modules if path.startswith("lit_pref.")]
+    public = (vars(sys.modules[path]) for path in paths if module or stem in getattr(sys.modules[path], "__all__", ()))
+    return next((names[stem] for names in public if stem in names), None)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 import yaml
 
-from lit_pref.cli.errors import BY_CONSTRUCTORS, PlainParser, of_constructor, options
+from lit_pref.cli.configs import options
+from lit_pref.cli.errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.errors import UserError
 from lit_pref.machine.processors import usable_processors
 
