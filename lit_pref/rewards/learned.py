@@ -14,6 +14,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from lit_pref.data.batches.packing import collate_trees, lay_out
+from lit_pref.data.formats.prompts import response
 from lit_pref.data.tokens.tokenize import tokenize_demonstrations
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
@@ -69,8 +70,8 @@ def score(module: RewardModel, prompts: Sequence[Candidates], max_tokens: int = 
 
 def _demonstrations(scored: Candidates) -> Iterator[Demonstration]:
     for number, completion in enumerate(scored.completions):
-        if isinstance(completion, str) and not isinstance(scored.prompt, str):
-            completion = ({"role": "assistant", "content": completion},)
+        if isinstance(completion, str):
+            completion = response(scored.prompt, completion)
         yield Demonstration(scored.prompt, completion, scored.token_ids[number] if scored.token_ids else None)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Literal, NamedTuple
 
+from lit_pref.data.formats.prompts import response
 from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task, Text
 
 PairStrategy = Literal["random", "best_vs_worst", "length_matched"]
@@ -261,9 +262,7 @@ def _pair(chosen: GradedSample, rejected: GradedSample) -> PreferencePair:
 
 
 def _answer(sample: GradedSample) -> Text:
-    """The completion as a response to its prompt: text to text, an assistant's turn to a conversation."""
-    text = sample.completion.text
-    return text if isinstance(sample.prompt, str) else ({"role": "assistant", "content": text},)
+    return response(sample.prompt, sample.completion.text)
 
 
 def _by_problem(samples: Iterable[GradedSample]) -> dict[str, list[GradedSample]]:

@@ -20,16 +20,9 @@ from lit_pref.syntax.extraction import NoCodeError, extract_code
 from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, parses, reach, statements
 from lit_pref.syntax.thoughts import THOUGHTS
-from lit_pref.tasks.grading.code import (
-    Style,
-    _CodeBenchmark,
-    fenced,
-    identifier_in,
-    shown_source,
-    text_in,
-    texts_in,
-    user_turn,
-)
+from lit_pref.tasks.grading.code import _CodeBenchmark
+from lit_pref.tasks.rows import identifier_in, text_in, texts_in
+from lit_pref.tasks.wording import Style, fenced, shown_source, user_turn
 from lit_pref.types import Check, FailingReferences, IOCase, Problem, Program, Sandbox, Split, Text, Verdict
 
 _FORMS = ("test_list", "test", "input_output", "tests")
@@ -80,8 +73,7 @@ class CustomCodeTask(_CodeBenchmark):
         failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(style, extract, thoughts, failing_references, sandbox)
-        self.source = source
+        super().__init__(source, style, extract, thoughts, failing_references, sandbox)
 
     def _rows(self, split: Split) -> Iterator[Row]:
         folder = Path(self.source).expanduser()
@@ -101,7 +93,7 @@ class CustomCodeTask(_CodeBenchmark):
             if stated == split:
                 yield Row(row.location, values)
 
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         name = identifier_in(row, "id" if "id" in row.values else "task_id")
         prompt, written = _prompt(row, self.style), text_in(row, "reference", "code", "canonical_solution")
         entry_point = text_in(row, "entry_point") if "entry_point" in row.values else ""

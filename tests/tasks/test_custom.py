@@ -156,7 +156,7 @@ def test_rows_of_a_file_are_train_unless_they_say(tmp_path):
     task = CustomCodeTask(written(tmp_path / "own.jsonl", *rows))
     ids = {split: [p.id for p in task.problems(split, task.size(split), 0)] for split in ("train", "test")}
     assert ids == {"train": ["1", "c", "4"], "test": ["2"]}
-    with pytest.raises(UserError, match="the rows of code_problems hold no problem of split 'validation'"):
+    with pytest.raises(UserError, match="the rows of code_problems hold nothing of split 'validation'"):
         task.size("validation")
 
 
@@ -210,7 +210,7 @@ def test_a_folder_has_splits_of_its_own(tmp_path):
         ({"test_list": None, "tests": [{"input": "1", "output": "2"}]}, '"outputs": [...]} under "tests"'),
         ({"test_list": None, "input_output": "{inputs"}, '"input_output" is a text, and no JSON'),
         ({"split": "dev"}, "expected one of train, validation, test under \"split\", got 'dev'"),
-        ({"id": "1"}, "'1' stands in an earlier row too"),
+        ({"id": "1", "prompt": "def double(y):\n"}, "'1' stands in an earlier, other row too"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, change, message):

@@ -113,6 +113,11 @@ def prompt_identity(prompt: Text) -> int:
     return int.from_bytes(blake2b(normal.encode(), digest_size=8).digest()) >> 1
 
 
+def response(prompt: Text, text: str) -> Text:
+    """A completion as a prompt's response: text to text, an assistant's turn to a conversation."""
+    return text if isinstance(prompt, str) else as_turns(text, "assistant")
+
+
 def as_turns(text: Text, role: str) -> tuple[Message, ...]:
     return ({"role": role, "content": text},) if isinstance(text, str) else text
 

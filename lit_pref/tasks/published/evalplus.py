@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.syntax.names import text_of
 from lit_pref.syntax.python import parse
-from lit_pref.tasks.grading.code import lists_in, number_in, text_in
 from lit_pref.tasks.published import evalplus_oracle
+from lit_pref.tasks.rows import lists_in, number_in, text_in
 from lit_pref.types import Check
 
 _ORACLE = Path(evalplus_oracle.__file__)

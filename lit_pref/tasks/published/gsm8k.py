@@ -6,17 +6,17 @@ version's subquestions as such (its rows are read alike), few-shot prompts.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from lit_pref.data.reading.rows import Row, RowError
-from lit_pref.data.reading.sources import read_rows
 from lit_pref.syntax.thoughts import THOUGHTS
+from lit_pref.tasks.data_sets import content_id
 from lit_pref.tasks.grading.answers import final_number, to_number
-from lit_pref.tasks.grading.code import Style, text_in, told_in
-from lit_pref.tasks.published.data_sets import asked, content_id
 from lit_pref.tasks.published.solved_problems import _SolvedProblems, continued
-from lit_pref.types import Outcome, Problem, Split, Verdict
+from lit_pref.tasks.rows import text_in, told_in
+from lit_pref.tasks.wording import Style, asked
+from lit_pref.types import Outcome, Problem, Verdict
 
 _REQUEST = "Solve this problem step by step. End with a line `The answer is N.`, where N is a number."
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -27,7 +27,7 @@ class GSM8K(_SolvedProblems):
 
     Args:
         source: a file (JSON Lines, JSON, CSV, Parquet), a folder, or a hub id, of rows with question and answer; a file
-            is read whole, whatever the split.
+            is read whole, whatever the split. Null is openai/gsm8k.
         style: completion gives the question as text to be continued, chat a user's turn that asks for steps and a line
             `The answer is N.`
         last_number: where a completion marks no answer (`#### 42`, `The answer is 42.`, a box), take its last number;
@@ -38,10 +38,11 @@ class GSM8K(_SolvedProblems):
     """
 
     name = "gsm8k"
+    published = "openai/gsm8k:main"
 
     def __init__(
         self,
-        source: str = "openai/gsm8k:main",
+        source: str | None = None,
         style: Style = "completion",
         last_number: bool = False,
         calculations: bool = False,
@@ -50,10 +51,7 @@ class GSM8K(_SolvedProblems):
         super().__init__(source, style, thoughts)
         self.last_number, self.calculations = last_number, calculations
 
-    def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source, split)
-
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         question, solution = told_in(row, "question"), text_in(row, "answer").strip()
         _, mark, written = solution.rpartition("####")
         answer = to_number(written)

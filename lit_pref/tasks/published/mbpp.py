@@ -8,25 +8,17 @@ by number as its authors divided them. Not covered: `challenge_test_list`, few-s
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
-from lit_pref.syntax.thoughts import THOUGHTS
-from lit_pref.tasks.grading.code import (
-    Style,
-    _CodeBenchmark,
-    fenced,
-    identifier_in,
-    text_in,
-    texts_in,
-    told_in,
-    user_turn,
-)
+from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, mbpp_arguments, released_inputs
-from lit_pref.types import Check, FailingReferences, Problem, Sandbox, Split, Text
+from lit_pref.tasks.rows import identifier_in, text_in, texts_in, told_in
+from lit_pref.tasks.wording import Style, fenced, user_turn
+from lit_pref.types import Check, Problem, Split, Text
 
 _NUMBERS: dict[Split, range] = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511)}
 _REQUEST = (
@@ -38,42 +30,21 @@ _REQUEST = (
 class MBPP(_CodeBenchmark):
     """Mostly Basic Python Problems, all 974 or the 427 sanitized ones, graded by their asserts.
 
-    Args:
-        source: a file (JSON Lines, also as .gz, JSON, Parquet), a folder, or a hub id, of rows with task_id, text
-            or prompt, code and test_list, and where they have them test_setup_code and test_imports. The hub's
-            sanitized subset is google-research-datasets/mbpp:sanitized. Numbers 11 to 510 are test, 511 to 600
-            validation, 601 to 974 train, and 1 to 10, which the paper prompts with, are in none.
-        style: completion gives a docstring to be continued by the function, chat a user's turn that asks for it.
-        extract: take the code out of the completion and drop what the function does not need; false runs the
-            completion as it is.
-        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
-            "<think>", or an opening and a closing one with a space between.
-        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
-            error stops before anything is sampled.
-        sandbox: runs the graded programs; by default an isolated one with 10 seconds a program, opened at the first
-            grading.
+    Rows hold task_id, text or prompt, code and test_list, and where they have them test_setup_code and test_imports.
+    The hub's sanitized subset is google-research-datasets/mbpp:sanitized. Numbers 11 to 510 are test, 511 to 600
+    validation, 601 to 974 train, and 1 to 10, which the paper prompts with, are in none. A completion is a docstring
+    that the function continues.
     """
 
     name = "mbpp"
     seconds = 10  # the slowest reference, 123, takes 2 on a fast processor and 6 on a slow one that others share
-    splits: ClassVar[tuple[Split, ...]] = ("train", "validation", "test")
-
-    def __init__(
-        self,
-        source: str = "google-research-datasets/mbpp:full",
-        style: Style = "completion",
-        extract: bool = True,
-        thoughts: Sequence[str] = THOUGHTS,
-        failing_references: FailingReferences = "leave_out",
-        sandbox: Sandbox | None = None,
-    ) -> None:
-        super().__init__(style, extract, thoughts, failing_references, sandbox)
-        self.source = source
+    splits: ClassVar[tuple[Split, ...]] = get_args(Split)
+    published = "google-research-datasets/mbpp:full"
 
     def _rows(self, split: Split) -> Iterator[Row]:
         return (row for row in read_rows(self.source, split) if _number(row) in _NUMBERS[split])
 
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         tests, code = texts_in(row, "test_list"), text_in(row, "code")
         setup = text_in(row, "test_setup_code") if row.values.get("test_setup_code") else ""
         names = _tested_names(row, [*tests, setup], code)
@@ -89,15 +60,9 @@ class MBPPPlus(_CodeBenchmark):
     """Problems of the sanitized MBPP with about 35 times the inputs, compared with the reference's results as EvalPlus
     compares; all are the test split, also those whose numbers MBPP gives to others.
 
-    Args:
-        source: as of MBPP, in either format of EvalPlus: that of its releases, MbppPlus.jsonl.gz (task_id, prompt,
-            entry_point, canonical_solution, base_input, plus_input, atol), or that of the hub (task_id, prompt, code,
-            test_list, test). Of the hub's tests the inputs and the tolerance are taken.
-        style: as of MBPP.
-        extract: as of MBPP.
-        thoughts: as of MBPP.
-        failing_references: as of MBPP.
-        sandbox: as of MBPP, but with 30 seconds and 1 GB a program.
+    Rows are of either format of EvalPlus: that of its releases, MbppPlus.jsonl.gz (task_id, prompt, entry_point,
+    canonical_solution, base_input, plus_input, atol), or that of the hub (task_id, prompt, code, test_list, test). Of
+    the hub's tests the inputs and the tolerance are taken.
     """
 
     name = "mbpp_plus"
@@ -105,22 +70,9 @@ class MBPPPlus(_CodeBenchmark):
     # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
     seconds, memory_mb = 30, 1024
 
-    def __init__(
-        self,
-        source: str = "evalplus/mbppplus",
-        style: Style = "completion",
-        extract: bool = True,
-        thoughts: Sequence[str] = THOUGHTS,
-        failing_references: FailingReferences = "leave_out",
-        sandbox: Sandbox | None = None,
-    ) -> None:
-        super().__init__(style, extract, thoughts, failing_references, sandbox)
-        self.source = source
+    published = "evalplus/mbppplus"
 
-    def _rows(self, split: Split) -> Iterable[Row]:
-        return read_rows(self.source, split)
-
-    def _problem(self, row: Row) -> Problem:
+    def _item(self, row: Row) -> Problem:
         number = _number(row)
         if "plus_input" in row.values:
             code, name = text_in(row, "canonical_solution"), text_in(row, "entry_point")

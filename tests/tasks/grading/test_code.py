@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from lit_pref.data.reading.rows import Row, RowError
+from lit_pref.data.reading.rows import Row
 from lit_pref.errors import UserError
 from lit_pref.syntax.thoughts import THOUGHTS
-from lit_pref.tasks.grading.code import _CodeBenchmark, fenced, shown_source, text_in, user_turn
+from lit_pref.tasks.grading.code import _CodeBenchmark
+from lit_pref.tasks.rows import text_in
+from lit_pref.tasks.wording import fenced, shown_source, user_turn
 from lit_pref.types import Check, Outcome, Problem, Program, Sandbox, Verdict
 
 PROMPT = 'import math\n\n\ndef area(r):\n    """Of a circle."""\n'
@@ -32,13 +34,13 @@ class Circles(_CodeBenchmark):
     name = "circles"
 
     def __init__(self, sandbox=None, extract=True, style="completion", names=range(10), thoughts=THOUGHTS) -> None:
-        super().__init__(style, extract, thoughts, "leave_out", sandbox)
+        super().__init__("circles", style, extract, thoughts, "leave_out", sandbox)
         self.names = names
 
     def _rows(self, split):
         return [Row(f"row {name}", {"task_id": f"{name}"}) for name in self.names]
 
-    def _problem(self, row):
+    def _item(self, row):
         prompt = PROMPT if self.style == "completion" else user_turn("Complete this.", PROMPT)
         return Problem(text_in(row, "task_id"), prompt, BODY, check=CHECK, entry_point="area")
 
@@ -54,7 +56,7 @@ def test_the_seed_draws_and_the_file_orders():
 
 @pytest.mark.parametrize("count", [-1, 11])
 def test_more_problems_than_there_are(count):
-    with pytest.raises(UserError, match=rf"split 'test' of circles has 10 problems, {count} asked for"):
+    with pytest.raises(UserError, match=rf"split 'test' of circles has 10 items, {count} asked for"):
         Circles().problems("test", count, seed=0)
 
 
@@ -64,9 +66,8 @@ def test_another_split():
 
 
 def test_a_name_that_stands_twice_and_a_split_without_rows():
-    with pytest.raises(RowError, match="row 3: task_id '3' stands in an earlier row too"):
-        Circles(names=[1, 3, 3]).size("test")
-    with pytest.raises(UserError, match="the rows of circles hold no problem of split 'test'"):
+    assert Circles(names=[1, 3, 3]).size("test") == 2
+    with pytest.raises(UserError, match="the rows of circles hold nothing of split 'test'"):
         Circles(names=[]).size("test")
 
 

@@ -1,14 +1,16 @@
 """Choice data, ReClor and LogiQA 2.0: the published formats, questions and pairs of options."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 import pytest
 
 from lit_pref.data.reading.rows import RowError
 from lit_pref.errors import UserError
-from lit_pref.tasks import LogiQA2, ReClor
+from lit_pref.tasks import GSM8K, MATH, MBPP, CodeProblems, HumanEval, HumanEvalPlus, LogiQA2, MBPPPlus, ReClor
 
 RECLOR = [
     {
@@ -56,6 +58,19 @@ def test_a_folder_as_reclor_is_given_out(tmp_path: Path) -> None:
     for name, rows in {"train": RECLOR[:2], "val": RECLOR[2:5], "test": [RECLOR[5]]}.items():
         written(tmp_path / f"{name}.json", rows)
     assert [ReClor(str(tmp_path)).size(split) for split in ReClor.splits] == [2, 3, 1]
+
+
+def test_a_source_that_nobody_publishes_must_be_named() -> None:
+    with pytest.raises(UserError, match="ReClor needs a source: a file, a folder or a hub id"):
+        ReClor()
+    assert LogiQA2().source == "baber/logiqa2:logiqa2"
+
+
+@pytest.mark.parametrize("task", [ReClor, LogiQA2, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, GSM8K, MATH, CodeProblems])
+def test_help_describes_every_argument(task: type) -> None:
+    owner = next(each for each in task.__mro__ if "__init__" in vars(each))
+    described = {each.arg_name for each in docstring_parser.parse(owner.__doc__ or "").params}
+    assert described == inspect.signature(task).parameters.keys()
 
 
 def test_logiqa2_s_text_files_are_json_lines(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_chat_answer_may_use_what_the_prompt_gives(tmp_path):
         ({"entry_point": "sum_of"}, "\"prompt\" does not begin the function 'sum_of'"),
         ({"prompt": ["def total"]}, 'expected text under "prompt", got list'),
         ({"task_id": 3.5}, 'expected a name or number under "task_id", got float'),
-        ({"task_id": "HumanEval/50"}, "task_id 'HumanEval/50' stands in an earlier row too"),
+        ({"task_id": "HumanEval/50"}, "the id 'HumanEval/50' stands in an earlier, other row too"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
