@@ -10,7 +10,7 @@ import pytest
 
 from lit_pref.data.reading.rows import RowError
 from lit_pref.errors import UserError
-from lit_pref.tasks import GSM8K, MATH, MBPP, CodeProblems, HumanEval, HumanEvalPlus, LogiQA2, MBPPPlus, ReClor
+from lit_pref.tasks import GSM8K, MATH, MBPP, CustomCodeTask, HumanEval, HumanEvalPlus, LogiQA2, MBPPPlus, ReClor
 
 RECLOR = [
     {
@@ -66,7 +66,7 @@ def test_a_source_that_nobody_publishes_must_be_named() -> None:
     assert LogiQA2().source == "baber/logiqa2:logiqa2"
 
 
-@pytest.mark.parametrize("task", [ReClor, LogiQA2, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, GSM8K, MATH, CodeProblems])
+@pytest.mark.parametrize("task", [ReClor, LogiQA2, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, GSM8K, MATH, CustomCodeTask])
 def test_help_describes_every_argument(task: type) -> None:
     owner = next(each for each in task.__mro__ if "__init__" in vars(each))
     described = {each.arg_name for each in docstring_parser.parse(owner.__doc__ or "").params}
