@@ -15,7 +15,7 @@ class LogRatios(NamedTuple):
 
 
 def log_ratios(policy: PairLogps, reference: PairLogps | None, owner: object) -> LogRatios:
-    """Policy minus reference. Raises ValueError, naming the owner, where there is no reference."""
+    """Policy minus reference. Raises ValueError, naming the owner, if there is no reference."""
     if reference is None:
         raise ValueError(f"{type(owner).__name__} compares with a reference, got None for its log-probs")
     return LogRatios(policy.chosen - reference.chosen, policy.rejected - reference.rejected)

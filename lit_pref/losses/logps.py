@@ -1,8 +1,8 @@
 """Log-probs of tokens from hidden states, without the whole [N, V] matrix of logits, and their sums per completion.
 
 Only the hidden states that predict completion tokens meet the LM head, in chunks over positions; the backward pass
-makes each chunk's logits again. Entropy and greedy hits fall off on the way, without a gradient and without a second
-pass. Not covered: which hidden states those are (`lit_pref.models`), and a vocabulary that is split over devices.
+computes each chunk's logits again. Entropy and greedy accuracy are by-products of the same pass, without gradient. Not
+covered: which hidden states those are (`lit_pref.models`), and a vocabulary that is split over devices.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,19 +23,19 @@ class TokenScores(NamedTuple):
     """What the model says of each target token; only `logps_N` carries a gradient."""
 
     logps_N: Tensor  # fp32, in nats
-    entropy_N: Tensor  # of the whole distribution at the token's place; fp32, in nats
-    correct_N: Tensor  # bool: no token is likelier, so that greedy decoding may choose it
+    entropy_N: Tensor  # of the whole distribution at the token's position; fp32, in nats
+    correct_N: Tensor  # bool: no token is likelier, so greedy decoding may choose it
 
 
 def token_scores(hidden_ND: Tensor, head: Head, target_N: Tensor, chunk_size: int | None = None) -> TokenScores:
     """Score each target token given the hidden state that predicts it.
 
-    head: a `LinearHead` is scored by a hand-written backward pass, which keeps one gradient of the weights whatever the
-        number of chunks; any other callable through autograd, chunk by chunk.
-    chunk_size: positions whose logits exist at a time; None is `default_chunk_size`. The softmax is fp32 also under
-        autocast or for half precision hidden states, so this is about two fp32 tensors of [chunk_size, V]; three for
-        another callable than a `LinearHead`.
-    N may be 0: every gradient is then zero, as distributed training needs it.
+    head: a `LinearHead` has a hand-written backward pass, which keeps one gradient of the weights for any number of
+        chunks; any other callable goes through autograd, chunk by chunk.
+    chunk_size: positions whose logits exist at a time; None is `default_chunk_size`. The softmax is fp32, also under
+        autocast and for half precision hidden states, so this is about two fp32 tensors of [chunk_size, V]; three if
+        the head is no `LinearHead`.
+    N may be 0: every gradient is then zero, as distributed training needs.
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be >= 1, got {chunk_size}")
@@ -59,10 +59,10 @@ def token_scores(hidden_ND: Tensor, head: Head, target_N: Tensor, chunk_size: in
 
 
 def default_chunk_size(positions: int, vocabulary: int, device: torch.device) -> int:
-    """Positions whose fp32 logits exist at a time: all of them where these fit into 128 MiB, else what fits into 64.
+    """Positions whose fp32 logits exist at a time: all of them if these fit into 128 MiB, else what fits into 64.
 
-    On CUDA both are a 128th of the device's memory, up to 1 GiB. What exists whole is not made again in the backward
-    pass. Larger chunks are no faster on a CPU; smaller ones pay for adding up the weights' gradient more often.
+    On CUDA both are a 128th of the device's memory, up to 1 GiB. If all exist at once, the backward pass does not
+    compute them again. Larger chunks are no faster on a CPU; smaller ones add up the weights' gradient more often.
     """
     whole, several = 2**27, 2**26
     if device.type == "cuda":  # a power of two, so that like machines sum in like order
@@ -83,7 +83,7 @@ def completion_logps(logps_N: Tensor, completion_N: Tensor, completions: int) ->
 def _score(head: Callable[[Tensor], Tensor], hidden_nD: Tensor, target_n: Tensor) -> TokenScores:
     logps_nV = head(hidden_nD).float().log_softmax(-1)
     logps_n = logps_nV.gather(-1, target_n[:, None]).squeeze(-1)
-    # Saves nothing for the backward pass, whose recomputation therefore stops before it.
+    # Saves nothing for the backward pass, so its recomputation stops before this.
     with torch.no_grad():
         entropy_n = _entropy(logps_nV.exp(), logps_nV)
         correct_n = logps_n >= logps_nV.amax(-1)  # a maximum costs less than an argmax
@@ -97,11 +97,11 @@ def _entropy(softmax_nV: Tensor, logps_nV: Tensor) -> Tensor:
 
 
 class _LinearScores(torch.autograd.Function):
-    """`_score` of a linear head: one gradient buffer for its weights, and no second pass where one chunk holds all.
+    """`_score` of a linear head: one gradient buffer for its weights, and no second pass if one chunk holds all.
 
-    Autograd would make a [V, D] gradient for each chunk and add them up, which at V = 152k costs as much as the
-    matrix products. Softmax p gives d log p_target / d logits = onehot − p. All chunks share their buffers: freed and
-    taken again for each, small results that lie between would leave holes too small for the next one.
+    Autograd would build a [V, D] gradient for each chunk and add them up, which at V = 152k costs as much as the
+    matrix products. Softmax p gives d log p_target / d logits = onehot − p. All chunks share their buffers: if each
+    allocated its own, small results between them would leave holes that are too small for the next.
     """
 
     @staticmethod
@@ -139,7 +139,7 @@ class _LinearScores(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_N: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden_ND, weight_VD, bias_V, target_N = ctx.saved_tensors
-        kept_NV, ctx.softmax_NV = ctx.softmax_NV, None  # changed in place: a second backward pass makes it again
+        kept_NV, ctx.softmax_NV = ctx.softmax_NV, None  # changed in place: a second backward pass computes it again
         head = LinearHead(weight_VD, bias_V, ctx.scale, ctx.softcap)
         for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden_ND) if for_hidden else None
@@ -148,7 +148,7 @@ class _LinearScores(torch.autograd.Function):
         chunks = _Chunks(head, hidden_ND, ctx.size)
         for place in chunks:
             if kept_NV is not None:
-                softmax_nV = logits_nV = kept_NV  # of a head without a cap, for which softmax is all that is asked
+                softmax_nV = logits_nV = kept_NV  # only of a head without a cap, which needs nothing but the softmax
             else:
                 logits_nV, softmax_nV = chunks.logits_and_softmax(place)
             gradient_n = gradient_N[place, None] * ctx.scale
@@ -171,7 +171,7 @@ class _LinearScores(torch.autograd.Function):
 
 
 class _Chunks:
-    """Places of hidden states whose logits exist at a time, in two buffers [size, V] of fp32."""
+    """Slices of the hidden states whose logits exist at a time, in two buffers [size, V] of fp32."""
 
     def __init__(self, head: LinearHead, hidden_ND: Tensor, size: int) -> None:
         self._head, self._hidden_ND, self._size = head, hidden_ND, min(size, len(hidden_ND))

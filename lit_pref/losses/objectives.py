@@ -1,4 +1,4 @@
-"""Pairwise objectives: what a pair's chosen and rejected log-probs cost, pair by pair; callers reduce.
+"""Pairwise objectives: one loss a pair, from the log-probs of its chosen and rejected response; callers reduce.
 
 A new one is a frozen dataclass like those below, and one test. Throughout, `D` is the policy's log-ratio to the
 reference on chosen minus that on rejected, lw − lw0 − (ll − ll0), from log-probs summed over the response's tokens.
@@ -29,7 +29,7 @@ class PairObjective(ABC):
 
     @abstractmethod
     def __call__(self, policy: PairLogps, reference: PairLogps | None) -> Tensor:
-        """Per-pair losses, [P]. Raises ValueError where a reference is needed and there is none."""
+        """Per-pair losses, [P]. Raises ValueError if a reference is needed and there is none."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class DPO(PairObjective):
     −(1 − label_smoothing) · log σ(beta · D) − label_smoothing · log σ(−beta · D)
 
     Args:
-        beta: scale of the implicit rewards; the smaller, the further the policy may move.
-        label_smoothing: the share of pairs whose order is taken to be wrong, in [0, 0.5).
+        beta: scale of the implicit rewards; the smaller it is, the further the policy may move.
+        label_smoothing: the share of pairs that are taken to be in the wrong order, in [0, 0.5).
     """
 
     beta: float = 0.1
@@ -67,7 +67,7 @@ class IPO(PairObjective):
     ((lw − lw0)/|y_w| − (ll − ll0)/|y_l| − 1/(2 · beta))²
 
     Args:
-        beta: the paper's tau; pairs are drawn to a gap of 1/(2 · beta) nats per token.
+        beta: the paper's tau; the loss pulls pairs to a gap of 1/(2 · beta) nats per token.
     """
 
     beta: float = 0.1
@@ -104,16 +104,16 @@ class SimPO(PairObjective):
             raise ValueError(f"margin must be >= 0 and finite, got {self.margin}")
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None) -> Tensor:
-        """Per-pair losses, [P]; a reference is not looked at."""
+        """Per-pair losses, [P]; the reference is ignored."""
         gap_P = policy.chosen / policy.chosen_length - policy.rejected / policy.rejected_length
         return -logsigmoid(self.beta * gap_P - self.margin)
 
 
 @dataclass(frozen=True)
 class Hinge(PairObjective):
-    """DPO's implicit rewards with a hinge in place of the sigmoid: the loss of SLiC (arXiv 2305.10425), as in TRL.
+    """DPO's implicit rewards with a hinge instead of the sigmoid: the loss of SLiC (arXiv 2305.10425), as in TRL.
 
-    max(0, 1 − beta · D), without a gradient at equality.
+    max(0, 1 − beta · D), with gradient 0 at equality.
 
     Args:
         beta: scale of the implicit rewards, as in DPO.
@@ -135,11 +135,11 @@ class Hinge(PairObjective):
 class DPOPositive(PairObjective):
     """DPO-Positive (DPOP), arXiv 2402.13228: DPO that charges for a fall of chosen inside the sigmoid.
 
-    −log σ(beta · D − beta · weight · max(0, lw0 − lw)), the hinge without a gradient at equality.
+    −log σ(beta · D − beta · weight · max(0, lw0 − lw)); at equality the hinge has gradient 0.
 
     Args:
         beta: scale of the implicit rewards, as in DPO.
-        weight: lambda, which Python keeps for itself; 0 is plain DPO.
+        weight: the paper's lambda (a keyword in Python); 0 is plain DPO.
     """
 
     beta: float = 0.1

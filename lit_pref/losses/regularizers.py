@@ -1,4 +1,4 @@
-"""Regularizers: what is added to a pairwise objective to hold the chosen likelihood, pair by pair; callers reduce.
+"""Regularizers: added to a pairwise objective, pair by pair, to hold the chosen likelihood; callers reduce.
 
 `lw` and `lw0` are the chosen response's log-probs under policy and frozen start policy, summed over its |y_w| tokens.
 """
@@ -19,7 +19,7 @@ Per = Literal["sequence", "token"]
 
 
 class Regularizer(ABC):
-    """Penalty of preference pairs from their log-probs, to be added to a `PairObjective`.
+    """Penalty of preference pairs from their log-probs, added to a `PairObjective`.
 
     needs_reference: whether it compares with the frozen start policy.
     """
@@ -28,7 +28,7 @@ class Regularizer(ABC):
 
     @abstractmethod
     def __call__(self, policy: PairLogps, reference: PairLogps | None) -> Tensor:
-        """Per-pair penalties, [P]. Raises ValueError where a reference is needed and there is none."""
+        """Per-pair penalties, [P]. Raises ValueError if a reference is needed and there is none."""
 
     @abstractmethod
     def statistics(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
@@ -41,11 +41,11 @@ class ChosenNLL(Regularizer):
 
     weight · −lw/|y_w| per token, the form of arXiv 2404.19733 and the default; weight · −lw per sequence.
 
-    Per token, each pair counts alike; a mean over all chosen tokens of a batch would weigh long responses more.
+    Per token, each pair counts equally; a mean over all chosen tokens of a batch would weigh long responses more.
 
     Args:
         weight: RPO's alpha.
-        per: whether the likelihood is that of the whole response or its mean over tokens.
+        per: whether the likelihood is of the whole response, or its mean over tokens.
     """
 
     weight: float = 1.0
@@ -56,7 +56,7 @@ class ChosenNLL(Regularizer):
         _check(self.weight, self.per)
 
     def __call__(self, policy: PairLogps, reference: PairLogps | None) -> Tensor:
-        """Per-pair penalties, [P]; a reference is not looked at."""
+        """Per-pair penalties, [P]; the reference is ignored."""
         return self.weight * self._nll(policy)
 
     def statistics(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
@@ -71,16 +71,16 @@ class ChosenNLL(Regularizer):
 class LikelihoodBudget(Regularizer):
     """Charge for chosen likelihood lost beyond a budget, after arXiv 2411.05875 (our reconstruction).
 
-    weight · max(0, lw0 − lw − budget), or with (lw0 − lw)/|y_w| in place of lw0 − lw per token
+    weight · max(0, lw0 − lw − budget); per token, (lw0 − lw)/|y_w| takes the place of lw0 − lw
 
     Args:
-        budget: nats given away for free, per sequence or per token, whichever `per` says. A negative budget demands a
+        budget: nats that may be lost for free, per sequence or per token, as `per` says. A negative budget demands a
             rise; far below zero the gradient is that of weight · NLL(chosen).
         weight: what a nat beyond the budget costs.
-        per: whether nats are counted for the whole response or as their mean over its tokens.
+        per: whether nats are counted for the whole response, or as their mean over its tokens.
 
-    Returns [P] penalties, zero inside the budget. A budget exactly spent is still inside: its gradient is zero, so
-    that a budget of 0 does not pull on a policy that has not moved. A rise is never charged.
+    Returns [P] penalties, zero inside the budget. A budget that is exactly spent is still inside: its gradient is zero,
+    so a budget of 0 does not pull on a policy that has not moved. A rise is never charged.
     """
 
     budget: float
@@ -99,12 +99,12 @@ class LikelihoodBudget(Regularizer):
         return self.weight * relu(self._fall(policy, reference) - self.budget)
 
     def statistics(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
-        """`budget/over`: 1 where the fall is beyond the budget; `budget/penalty`: what is added to the loss; [P]."""
+        """`budget/over`: 1 if the fall is beyond the budget; `budget/penalty`: what is added to the loss; [P]."""
         over_P = self._fall(policy, reference).detach() > self.budget
         return {"budget/over": over_P.float(), "budget/penalty": self(policy, reference).detach()}
 
     def _fall(self, policy: PairLogps, reference: PairLogps | None) -> Tensor:
-        """What chosen has lost since the start, in nats, [P]."""
+        """Nats that chosen has lost since the start, [P]."""
         fall_P = -log_ratios(policy, reference, self).chosen
         return fall_P / policy.chosen_length if self.per == "token" else fall_P
 

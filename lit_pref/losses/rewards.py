@@ -1,4 +1,4 @@
-"""Losses of reward models: what a pair's chosen and rejected scores cost, pair by pair; callers reduce.
+"""Losses of reward models: one loss a pair, from the scores of its chosen and rejected response; callers reduce.
 
 A score is one number for a prompt with its response; `s_w` and `s_l` are those of chosen and rejected. A new loss is a
 frozen dataclass like the one below, and one test. Not covered: rankings of more than two responses, absolute labels.
@@ -23,14 +23,14 @@ class PairRewards(NamedTuple):
 class RewardLoss(ABC):
     """Loss of preference pairs from a reward model's scores.
 
-    use_margin: whether it asks for the margins that the data gives its pairs.
+    use_margin: whether it needs the margins that the data gives its pairs.
     """
 
     use_margin: bool
 
     @abstractmethod
     def __call__(self, rewards: PairRewards, margin_P: Tensor | None = None) -> Tensor:
-        """Per-pair losses, [P]. Raises ValueError where margins are used and there are none."""
+        """Per-pair losses, [P]. Raises ValueError if margins are used and there are none."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BradleyTerry(RewardLoss):
 
     −log σ(s_w − s_l − margin) + centering · (s_w + s_l)²
 
-    The plain form is that of the released CodePMP code. Both additions are as TRL's RewardTrainer has them. The margin
-    is the data's, as in Llama 2 (arXiv 2307.09288, from memory, not checked there). The centering term, which TRL takes
-    from arXiv 2312.09244, holds scores around 0: their difference alone leaves their level open.
+    The plain form is that of the released CodePMP code. Both additions are those of TRL's RewardTrainer. The margin is
+    the data's, as in Llama 2 (arXiv 2307.09288, from memory, not checked there). The centering term, which TRL takes
+    from arXiv 2312.09244, holds scores around 0, since their difference leaves their level open.
 
     Args:
         centering: weight of the squared sum of a pair's scores; TRL recommends 0.01.
-        use_margin: subtract each pair's own margin, which the data must then give.
+        use_margin: subtract each pair's own margin, which the data must give.
     """
 
     centering: float = 0.0
@@ -56,7 +56,7 @@ class BradleyTerry(RewardLoss):
             raise ValueError(f"centering must be >= 0 and finite, got {self.centering}")
 
     def __call__(self, rewards: PairRewards, margin_P: Tensor | None = None) -> Tensor:
-        """Per-pair losses, [P]; margins are not looked at without `use_margin`."""
+        """Per-pair losses, [P]; without `use_margin`, margins are ignored."""
         gap_P = rewards.chosen - rewards.rejected
         if self.use_margin:
             if margin_P is None:

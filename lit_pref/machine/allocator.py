@@ -1,8 +1,8 @@
 """The C library's allocator, told to keep what is freed for the next step.
 
-A training step on a CPU frees its activations and takes as many a step later. glibc gives them back to the system in
-between, which fills every page with zeros before it hands it out again: a tenth to a fifth of a step's time on two
-processors (`benchmarks/README.md`). Not covered: other allocators, which have their own ways and are left alone.
+A training step on a CPU frees its activations, and the next step asks for as much. In between glibc gives the memory
+back to the system, which fills every page with zeros before it hands it out again: a tenth to a fifth of a step's time
+on two processors (`docs/performance.md`). Not covered: other allocators, which are left alone.
 """
 
 import ctypes
@@ -10,10 +10,12 @@ import os
 import platform
 from functools import cache
 
-# Of malloc.h. Above the first threshold free memory at the heap's end goes back to the system; what the heap has no
-# room for is mapped by itself above the second, as large weights are, which leave no holes then; by the third it grows.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_SETTINGS = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**26, _TOP_PAD: 2**26}
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
+_SETTINGS = {
+    _TRIM_THRESHOLD: 2**31 - 1,  # never return free memory at the heap's end
+    _MMAP_THRESHOLD: 2**26,  # map only blocks above 64 MiB, such as large weights, so that they leave no holes
+    _TOP_PAD: 2**26,  # grow the heap by 64 MiB
+}
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 

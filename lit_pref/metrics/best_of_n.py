@@ -1,9 +1,9 @@
 """Best-of-N: how often the highest-scored of N samples is right, without bias from which N were drawn.
 
-Of M ≥ N samples of a problem every subset of N counts alike, so that one set of samples gives the whole curve, as the
-released CodePMP code draws it for N = 2 … 256. The sample of rank i, from 1, is the best of a subset if the subset
-holds it and N − 1 of the M − i below it: the share C(M − i, N − 1) / C(M, N) of all subsets. In float64 by the ratio
-of neighbouring shares, which is exact to rounding and cannot overflow. Not covered: votes over answers.
+Every subset of N of a problem's M ≥ N samples counts equally, so that one set of samples gives the whole curve, which
+the released CodePMP code draws for N = 2 … 256. The sample of rank i, from 1, is the best of a subset that holds it and
+N − 1 of the M − i below it: this is the share C(M − i, N − 1) / C(M, N) of all subsets. Computed in float64 from the
+ratio of neighbouring shares, which is exact to rounding and cannot overflow. Not covered: votes over answers.
 """
 
 import torch

@@ -24,10 +24,10 @@ def pair_brier(margin_P: Tensor) -> Tensor:
 def expected_calibration_error(margin_P: Tensor, bins: int = 10) -> Tensor:
     """Σ over bins of (share of pairs) · |share ranked rightly − mean confidence|; float64, a scalar.
 
-    A pair's confidence is the probability σ(|margin|) of the side that is ranked first, and it is ranked rightly where
-    the margin is above 0; a margin of 0 is right by half, as its confidence says. Bins hold equally many pairs, to one;
-    pairs of one confidence share their hits, so that the order of the pairs does not matter. Sampling noise alone is
-    an error above 0: compare figures of equally many pairs and bins.
+    A pair's confidence is the probability σ(|margin|) of the side that is ranked first. It is ranked rightly if the
+    margin is above 0; a margin of 0 is right by half, as its confidence says. All bins hold the same number of pairs,
+    give or take one. Pairs of equal confidence share their hits, so that the order of the pairs does not matter.
+    Sampling noise by itself gives an error above 0: compare figures of equally many pairs and bins.
 
     bins: at most; as many as pairs where there are fewer. Raises ValueError for none, for no pairs, and for NaN.
     """

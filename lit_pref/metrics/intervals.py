@@ -1,7 +1,7 @@
 """Confidence intervals of means: of items, of paired differences, of seeds. Pure functions, in float64.
 
-Shares get score intervals, which hold where few items or none differ; other values Student's, unless their spread
-cannot be known. Not covered: items that depend on each other (several samples of one problem: average them first), and
+Shares get score intervals, which hold even if few items or none differ. Other values get Student's, unless their
+spread cannot be known. Not covered: items that depend on each other (average several samples of one problem first), and
 comparisons of more than two runs.
 """
 
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FEW = 5  # values that differ from the commonest one; fewer say too little of the spread
+_FEW = 5  # values that differ from the commonest one; fewer say too little about the spread
 _EXACT_UP_TO = 200  # degrees of freedom; beyond, the expansion is within 1e-8 up to confidence 0.99
 
 
 class Interval(NamedTuple):
-    """A mean, the bounds of its confidence interval, and the number of values that it is of.
+    """A mean, the bounds of its confidence interval, and the number of values.
 
-    The bounds are infinite where the values do not tell an interval: `is_known` is then False.
+    The bounds are infinite if the values give no interval; `is_known` is then False.
     """
 
     mean: float
@@ -34,16 +34,16 @@ class Interval(NamedTuple):
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def text(self, digits: int, percent: bool = False, sign: str = "") -> str:
-        """`mean [low, high]`, or the mean where the interval is not known; sign "+" shows that of the mean."""
+        """`mean [low, high]`, or only the mean if the interval is not known; sign "+" shows the mean's sign."""
         mean, low, high = (100 * x if percent else x for x in (self.mean, self.low, self.high))
         bounds = f" [{low:.{digits}f}, {high:.{digits}f}]" if self.is_known else ""
         return f"{mean:{sign}.{digits}f}{'%' if percent else ''}{bounds}"
 
 
 def mean_interval(values: Tensor | Sequence[float], confidence: float = 0.95) -> Interval:
-    """Interval of a mean of independent items: Wilson's where every value is 0 or 1, Student's otherwise.
+    """Interval of a mean of independent items: Wilson's if every value is 0 or 1, Student's otherwise.
 
-    Unknown for a single value, and for fewer than 5 values that differ from one which comes several times. Raises
+    Unknown for a single value, and if one value comes several times and fewer than 5 others differ from it. Raises
     ValueError for no values.
     """
     values_N = _flat(values)
@@ -60,11 +60,11 @@ def paired_difference_interval(
 ) -> Interval:
     """Interval of the mean of after − before, item by item; both hold the same items in the same order.
 
-    Where every value is 0 or 1, Tango's score interval of the difference of paired shares: with none of n changed it
+    If every value is 0 or 1, Tango's score interval of the difference of paired shares: with none of n changed it
     reaches z² / (n + z²) to both sides. Student's otherwise, unknown as in `mean_interval`.
 
-    bounded: the values cannot leave [0, 1], as a share of samples of each item. The differences are then taken with
-        two more, −1 and 1, so that few changes give an interval too; of 0 and 1 this would be Bonett and Price's.
+    bounded: the values cannot leave [0, 1], as each item's share of samples cannot. Two more differences, −1 and 1, are
+        then added, so that few changes give an interval too; for values of 0 and 1 this would be Bonett and Price's.
 
     Raises ValueError for unequal lengths and for no values.
     """
@@ -81,7 +81,7 @@ def paired_difference_interval(
 
 
 def across_seeds_interval(values: Tensor | Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student's interval of one figure a seed, n − 1 degrees of freedom, whatever the values: a seed is no coin toss.
+    """Student's interval of one figure a seed, with n − 1 degrees of freedom, for any values: a seed is no coin toss.
 
     Infinite for a single seed. Raises ValueError for no values.
     """
@@ -139,8 +139,8 @@ def _wilson(values_N: Tensor, confidence: float) -> Interval:
 def _tango(change_N: Tensor, confidence: float) -> Interval:
     """T. Tango, Statistics in Medicine 17 (1998) 891: the differences that a score test would not reject.
 
-    Unlike Newcombe's hybrid interval of the same year it asks for no correlation, which few changes estimate badly: of
-    none changed in 1,000 items that one reaches 2 items, where 3.8 would be right.
+    Unlike Newcombe's hybrid interval of the same year it needs no correlation, which few changes estimate badly: with
+    none of 1,000 items changed, that one reaches 2 items, and 3.8 would be right.
     """
     _check_confidence(confidence)
     n, won, lost = len(change_N), int((change_N > 0).sum()), int((change_N < 0).sum())
@@ -160,7 +160,7 @@ def _tango(change_N: Tensor, confidence: float) -> Interval:
 
 
 def _root(falling: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Where a falling function between two places comes to the target."""
+    """Where a falling function reaches the target, between two places."""
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > target else (low, middle)

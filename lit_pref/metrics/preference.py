@@ -1,7 +1,7 @@
-"""What is logged of preference pairs under a policy, with TRL's names; what a regularizer adds is its own to tell.
+"""What is logged of preference pairs under a policy, with TRL's names; a regularizer adds figures of its own.
 
-Not covered: length-normalized rewards. `rewards/*` are of summed log-probs for every objective, as peers log them; for
-SimPO and IPO, whose loss compares means, the order of a pair may differ from the loss's.
+Not covered: length-normalized rewards. `rewards/*` are of summed log-probs for every objective, as peers log them. The
+losses of SimPO and IPO compare means, so a pair's order by its rewards may differ from its order in the loss.
 """
 
 import torch

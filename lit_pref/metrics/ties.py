@@ -1,4 +1,4 @@
-"""Equal keys have no order: what stands with them is shared among them, so that no figure depends on how rows lie."""
+"""Average values over tied keys, so that results do not depend on row order."""
 
 import torch
 from torch import Tensor

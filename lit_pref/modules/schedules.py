@@ -1,7 +1,7 @@
 """Learning-rate schedules over the whole run: warm-up with cosine decay, and warm-up, stable, decay (WSD).
 
-They count in shares of the run; the module tells them how many optimizer steps that is. Any other torch scheduler
-can stand in their place. Resumed, a schedule goes on as its checkpoint says, whatever shares it was made with.
+They count in shares of the run; the module gives them the number of optimizer steps. Any other torch scheduler can be
+used instead. A resumed schedule follows its checkpoint, not the shares that it was built with.
 """
 
 import math
@@ -35,7 +35,7 @@ class _WholeRunSchedule(LRScheduler):
         return {**super().state_dict(), "schedule": type(self).__name__}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise UserError for the state of another of these schedules, which would load without a word."""
+        """Raise UserError for the state of another of these schedules, which would otherwise load silently."""
         state = dict(state_dict)
         saved, own = state.pop("schedule", type(self).__name__), type(self).__name__
         if saved != own:
@@ -99,17 +99,18 @@ class WarmupStableDecay(_WholeRunSchedule):
 
     @property
     def stable_steps(self) -> range:
-        """Numbers of finished steps behind which a decay can begin, its own place included; none once it has begun."""
+        """Numbers of finished steps after which a decay can begin, its own start included; none once it has begun."""
         if self.decay_start is not None:
             return range(0)
         last = self.total_steps - round(self.decay * self.total_steps)
         return range(max(1, round(self.warmup * self.total_steps)), last + 1)
 
     def begin_decay(self, decay: float) -> None:
-        """Decay from the next step on, so that the whole is a run whose last steps, `decay` of all, decay.
+        """Decay from the next step on, so that in the end the share `decay` of all steps has decayed.
 
-        Behind s steps that is s · decay / (1 − decay) more, at least one. Where the schedule's own decay would begin,
-        its own share changes nothing but for rounding. Raises ValueError outside of the stable phase.
+        After s steps the decay takes s · decay / (1 − decay) more steps, at least one. Started where the schedule's own
+        decay starts, with its own share, the run is unchanged up to rounding. Raises ValueError outside of the stable
+        phase.
         """
         if not 0 < decay < 1:
             raise ValueError(f"decay must be in (0, 1), got {decay}")

@@ -1,8 +1,8 @@
 """Which rows make up which batch: rows of like length, as many as are asked for or as a token budget holds.
 
 Shuffled rows are taken a window at a time, sorted by length and cut into batches, so that little is padded. Under a
-budget, trees that are laid behind one another fill it best-fit, longest first; what fills it least waits for the next
-window. Not covered: which rank sees which batch, and where an epoch is resumed (`loading.py`).
+budget, trees that lie one after another fill it best-fit, longest first; the emptiest batch of each window is carried
+over to the next. Not covered: which rank sees which batch, and where an epoch is resumed (`loading.py`).
 """
 
 import heapq

@@ -1,10 +1,10 @@
-"""Hidden states of some tokens alone, for which the last layer runs at these tokens and no others.
+"""Hidden states of only some tokens, for which the last layer runs at these tokens and no others.
 
 A reward is read at each response's last token, log-probs where a response's tokens are predicted. Of all other tokens
-the last layer's keys and values count, their queries, attention outputs and feed-forward parts do not. To leave these
-out is exact wherever prompts can be shared: there tokens meet in attention alone. Models stay unpatched: for the while
-of one forward pass the last layer's `forward` is taken in two, first at the tokens that give keys and values alone, up
-to where it attends, then at those that are asked for.
+only the last layer's keys and values count; their queries, attention outputs and feed-forward parts do not. Leaving
+these out is exact wherever prompts can be shared, since there tokens meet only in attention. Models stay unpatched:
+during one forward pass the last layer runs twice, first on all other tokens, up to attention, to get their keys and
+values; then on the requested tokens.
 Not covered, where the whole layer runs: FlexAttention and dense masks, layers that are sharded, hooked or in training
 mode (dropout would be drawn otherwise).
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-_goes_on: "WeakSet[PreTrainedModel]" = WeakSet()  # models that attend behind what is the last of their layers by order
+_goes_on: "WeakSet[PreTrainedModel]" = WeakSet()  # models that attend after what is the last of their layers by order
 
 
 def hidden_states_at(model: "PreTrainedModel", batch: TreeBatch, token_n: Tensor, kernel: Kernel = "auto") -> Tensor:

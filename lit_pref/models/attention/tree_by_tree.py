@@ -221,7 +221,7 @@ def _choose_side_by_side(bundle: _Bundle, token_q: Tensor) -> _Bundle:
     lookers, _ = _places(torch.bincount(place_q // width, minlength=trees))
     if not len(token_q):
         return bundle._replace(queries=(0,), lookers=lookers)
-    # Padding looks as some token of the batch does, and is never read.
+    # Padding queries get an arbitrary token's mask; their outputs are never read.
     column_GQ = (place_q % width)[lookers.token_GT]
     tree_G1 = torch.arange(trees, device=token_q.device)[:, None]
     allowed_GQT = bundle.allowed_G1QT[:, 0][tree_G1, column_GQ]
