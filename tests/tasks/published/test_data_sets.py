@@ -66,7 +66,9 @@ def test_a_source_that_nobody_publishes_must_be_named() -> None:
     assert LogiQA2().source == "baber/logiqa2:logiqa2"
 
 
-@pytest.mark.parametrize("task", [ReClor, LogiQA2, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, GSM8K, MATH, CustomCodeTask])
+@pytest.mark.parametrize(
+    "task", [ReClor, LogiQA2, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, GSM8K, MATH, CustomCodeTask]
+)
 def test_help_describes_every_argument(task: type) -> None:
     owner = next(each for each in task.__mro__ if "__init__" in vars(each))
     described = {each.arg_name for each in docstring_parser.parse(owner.__doc__ or "").params}
