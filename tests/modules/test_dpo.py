@@ -726,8 +726,8 @@ def test_every_row_counts_once_on_any_number_of_processes(
         assert found["metrics"].keys() == expected.keys()
         for name, value in expected.items():
             if name != "train/tokens_per_second":
-                # Rewards are differences of sums of some 80 nats, whose last bit is 8e-6 in fp32.
-                assert found["metrics"][name] == pytest.approx(value, rel=1e-6, abs=5e-6), name
+                # Rewards are differences of sums of some 80 nats, whose last bit is 7.6e-6 in fp32: two of them.
+                assert found["metrics"][name] == pytest.approx(value, rel=1e-6, abs=1.6e-5), name
         for name, value in module.named_parameters():
             torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-6)
     predicted = [row for rank in ranks for row in rank[method]["predicted"]]
