@@ -19,51 +19,17 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule, WarmupCosine, WarmupStableDecay
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Checkpoint directory .* exists and is not empty.*",
-)
 
 # Prompts and responses of unlike lengths: twelve to train on, four to hold out.
 ROWS = [
     {"prompt": f"# {i}\n", "chosen": "x = 1\n" * (7 * i % 5 + 1), "rejected": "y + " * (3 * i % 4) + "1"}
     for i in range(12)
 ]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    folder = tmp_path_factory.mktemp("policy") / "model"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return str(export_model(LlamaForCausalLM(config), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
 
 
 def written(path: Path, rows: list[dict[str, str]]) -> str:

@@ -15,12 +15,6 @@ from torch.utils.data import DataLoader
 from lit_pref.callbacks import BeforeAfter, MetricsCSV
 from lit_pref.evaluation.base import Evaluation
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found 1 module.* in eval mode at the start of training.*",
-)
-
 
 class Module(LightningModule):
     """One weight, which each SGD step lowers by the learning rate: the loss is the weight itself."""

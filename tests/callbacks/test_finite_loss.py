@@ -13,10 +13,6 @@ from torch.utils.data import DataLoader
 from lit_pref.callbacks import FiniteLoss
 from lit_pref.errors import UserError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 
 class Batch(NamedTuple):
     values: Tensor

@@ -12,46 +12,17 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.callbacks import DecayFromCheckpoint, GeometricCheckpoints
 from lit_pref.callbacks.geometric_checkpoints import geometric_steps
 from lit_pref.cli.main import main
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import PMPretrainModule, SFTModule, WarmupCosine, WarmupStableDecay
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Be aware that when using `ckpt_path`, callbacks.*",  # what decays need not have GeometricCheckpoints
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
 
 ROOT = Path(__file__).parents[2]
 RATE = 0.01
 STATES = "stable_checkpoints"
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-    return str(export_model(model, tokenizer, tmp_path_factory.mktemp("policy") / "model"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,6 @@ from torch.utils.data import DataLoader
 
 from lit_pref.callbacks import LastCheckpoint, last_checkpoint
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 
 class Tiny(LightningModule):
     def __init__(self, fails_at: int = -1) -> None:

@@ -23,10 +23,6 @@ from lit_pref.callbacks import MetricsCSV, RunWandbLogger, run_loggers
 from lit_pref.callbacks.loggers import wandb_mode
 from lit_pref.errors import UserError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 
 @pytest.fixture(autouse=True)
 def no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

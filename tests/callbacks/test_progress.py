@@ -13,10 +13,6 @@ from torch.utils.data import DataLoader
 
 from lit_pref.callbacks import MetricsCSV, TrainingProgress
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 
 class Module(LightningModule):
     def __init__(self) -> None:

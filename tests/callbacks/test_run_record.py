@@ -14,10 +14,6 @@ from torch.utils.data import DataLoader
 from lit_pref.callbacks import BeforeAfter, RunRecord
 from lit_pref.evaluation.base import Evaluation
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 
 class Data(LightningDataModule):
     def __init__(self) -> None:

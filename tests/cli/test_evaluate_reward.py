@@ -15,10 +15,6 @@ from lit_pref.models import LoRA, export_reward_model
 from lit_pref.modules import RewardFinetuneModule
 from lit_pref.rewards.learned import Candidates, score
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning"
-)
-
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "configs/evaluate/best_of_n.yaml", ROOT / "configs/evaluate/reward_pairs.yaml"]
 ROWS = [{"prompt": f"# {i}\n", "chosen": f"x = {i}", "rejected": "y + " * (i % 4) + "1"} for i in range(20)]

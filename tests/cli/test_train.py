@@ -311,7 +311,6 @@ def test_export_opens_in_transformers_with_the_same_logits(here: Path) -> None:
     assert not torch.equal(model(input_ids).logits, start)  # two steps at lr 1e-3 did train
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft with transformers
 def test_an_adapter_trains_is_measured_resumed_and_exported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lora = ["--config", str(ROOT / "configs/model/lora.yaml"), "--model.adapter.r=2"]
     compute = ["--model.compute.gradient_checkpointing=true", "--trainer.precision=bf16-mixed"]

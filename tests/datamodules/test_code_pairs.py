@@ -6,25 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from transformers import LlamaConfig, LlamaForCausalLM
+from lightning.pytorch import LightningModule
 
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import CodePairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import PMPretrainModule, RewardFinetuneModule
 from lit_pref.synthesis import OriginalChosen
 from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs
 from lit_pref.tasks import CodeTask
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
+from tests.tiny import trainer_for
 
 EOS = 0
 # As `lit-pref synthesize --recipe code_pairs` writes them
@@ -32,28 +25,6 @@ ROWS = [
     {"query": f"Add {i}.", "better": f"x + {i}\n", "worse": f"x - {i}\n", "query_type": "function", "confidence": None}
     for i in range(20)
 ]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=EOS,
-        pad_token_id=1,
-    )
-    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 @pytest.fixture
@@ -74,19 +45,6 @@ def rows_file(folder: Path, name: str = "pairs", rows: list[dict[str, Any]] = RO
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
-
-
-def trainer_for(folder: Path, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-    }
-    return Trainer(**(defaults | settings))
 
 
 def made(data: CodePairsDataModule, module: LightningModule, folder: Path) -> CodePairsDataModule:

@@ -6,46 +6,17 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer, seed_everything
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.formats.pairs import DemonstrationKeys
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import DemonstrationsDataModule
 from lit_pref.errors import UserError
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import SFTModule
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Demonstration
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
-
 ROWS = [{"prompt": f"# {i}\n", "completion": f"print({i})"} for i in range(6)]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 def fitted(data: DemonstrationsDataModule, policy: str, folder: Path, **settings: Any) -> Trainer:

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.data.tokens.tokenize import tokenize_pairs
@@ -21,16 +21,11 @@ from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataMod
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.losses import DPO
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion, Message, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-)
+from tests.tiny import saved, trainer_for
 
 LETTERS = range(66, 80)  # a to n in the embedded tokenizer
 
@@ -74,19 +69,9 @@ def brief_llama(seed: int = 0) -> LlamaForCausalLM:
     return model
 
 
-def saved(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
-    return str(export_model(model, tokenizer or load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return saved(tmp_path_factory.mktemp("policy") / "model", brief_llama())
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 @pytest.fixture
@@ -106,19 +91,6 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def pairs_of(task: Task | None = None, **settings: Any) -> ExecutionPairsDataModule:
     sizes = {"problems": 12, "samples": 8, "held_out_problems": 6, "batch_size": 4}
     return ExecutionPairsDataModule(task or Parity(), **(sizes | settings))
-
-
-def trainer_for(folder: Path, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-    }
-    return Trainer(**(defaults | settings))
 
 
 def made(data: Any, policy: str, folder: Path) -> Any:

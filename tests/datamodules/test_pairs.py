@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.batches.packing import collate_pairs
 from lit_pref.data.formats.pairs import PairKeys
@@ -16,35 +15,19 @@ from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, WarmupCosine
 from lit_pref.types import PairBatch
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-    "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
-)
+from tests.tiny import saved, tiny_llama, trainer_for
 
 ROWS = [{"prompt": f"# {i}\n", "chosen": "x" * (i % 7 + 1), "rejected": "y" * (i % 5 + 1)} for i in range(40)]
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
+    """Weights near 0, whose gradients are small enough to be compared to 1e-6."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "initializer_range": 0.02}
+    return saved(tmp_path_factory.mktemp("policy") / "model", tiny_llama(**sizes))
 
 
 @pytest.fixture(autouse=True)
@@ -61,20 +44,6 @@ def written(path: Path, rows: list[Any]) -> str:
 def module_of(policy: str, **settings: Any) -> DPOModule:
     optimizer = lambda params: torch.optim.SGD(params, lr=0.0)  # noqa: E731
     return DPOModule(policy, SimPO(), **{"optimizer": optimizer, "scheduler": None, **settings})
-
-
-def trainer_for(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-        "callbacks": list(callbacks),
-    }
-    return Trainer(**(defaults | settings))
 
 
 def made(data: PairsDataModule, policy: str, folder: Path) -> PairsDataModule:

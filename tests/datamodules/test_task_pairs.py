@@ -5,23 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import LightningModule, Trainer, seed_everything
-from transformers import LlamaConfig, LlamaForCausalLM
+from lightning.pytorch import LightningModule, seed_everything
 
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import TaskPairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import PMPretrainModule, RewardFinetuneModule
 from lit_pref.tasks import DeductionTask, ReasoningTask, ReClor
 from lit_pref.types import PairTask, PreferencePair, Split
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-)
+from tests.tiny import trainer_for
 
 EOS = 0
 
@@ -46,40 +40,6 @@ class Numbered(PairTask):
             )
             for i in range(10 if count is None else count)
         ]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=EOS,
-        pad_token_id=1,
-    )
-    tokenizer = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-    return str(export_model(LlamaForCausalLM(config), tokenizer, tmp_path_factory.mktemp("policy") / "model"))
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
-
-
-def trainer_for(folder: Path, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-    }
-    return Trainer(**(defaults | settings))
 
 
 def made(data: TaskPairsDataModule, module: LightningModule, folder: Path) -> TaskPairsDataModule:

@@ -18,13 +18,6 @@ from lit_pref.generation import LocalGenerator
 from lit_pref.modules import RewardFinetuneModule, adamw
 from lit_pref.types import Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
-
 
 class Digits(Task):
     """A completion passes where it holds an even digit."""

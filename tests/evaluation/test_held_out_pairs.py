@@ -7,62 +7,24 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lit_pref.callbacks import BeforeAfter
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
 from lit_pref.losses import DPO, LikelihoodBudget, PairRewards
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
+from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.modules import DPOModule, RewardFinetuneModule, SFTModule, adamw
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
+from tests.tiny import trainer_for
 
 # Not sorted by length, so that the order of the rows is not that of the batches.
 ROWS = [
     {"prompt": f"# {i}\n", "chosen": "x = 1\n" * (7 * i % 5 + 1), "rejected": "y + " * (3 * i % 4) + "1"}
     for i in range(7)
 ]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    folder = tmp_path_factory.mktemp("policy") / "model"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return str(export_model(LlamaForCausalLM(config), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-def trainer_for(folder: Path, *callbacks: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-    )
 
 
 def data_of(folder: Path, **settings: Any) -> PairsDataModule:
@@ -145,7 +107,7 @@ def test_without_validation_pairs_it_says_so_once_and_the_run_trains(
     policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     data, table = data_of(tmp_path, validation=None, validation_share=0.0), BeforeAfter([HeldOutPairs()])
-    trainer = trainer_for(tmp_path, table)
+    trainer = trainer_for(tmp_path, table, max_epochs=3)
     trainer.fit(SFTModule(policy), data)
     assert trainer.global_step == 9 and table.before == table.after == {}
     assert capsys.readouterr().out.count("held-out pairs: none, so nothing is measured of them") == 1

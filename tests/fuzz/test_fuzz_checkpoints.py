@@ -25,12 +25,6 @@ from lit_pref.modules import SFTModule, adamw
 
 ROUNDS = int(os.environ.get("LIT_PREF_FUZZ", "1"))
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-)
-
 Draw = random.Random
 
 

@@ -247,7 +247,6 @@ def test_merged_computes_the_same_and_leaves_the_model_alone(make: Any):
     assert torch.equal(logits(model), on) and base_fingerprint(model) == weights_fingerprint(make())
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft with transformers
 @pytest.mark.parametrize("adapter_only", [False, True])
 @MODELS
 def test_exported_folders_open_with_the_same_logits(make: Any, adapter_only: bool, tmp_path: Path):

@@ -40,14 +40,6 @@ from lit_pref.models.compute import prepare_layers
 from lit_pref.modules import Compute, DPOModule, SFTModule
 from lit_pref.types import PairBatch, PairLogps, PreferencePair, Sampling, TokenTree, TreeBatch
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-    "ignore:You defined a `validation_step` but have no `val_dataloader`.*",
-)
-
 PAIRS = [
     PreferencePair("def add(a, b):\n", "    return a + b", "    return a - b"),
     PreferencePair("# the largest of two\n", "max(a, b)", "    return a\n"),
@@ -73,11 +65,6 @@ def fresh(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
 def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     config = LlamaConfig(intermediate_size=32, initializer_range=0.3, **SIZES)
     return saved(fresh(lambda: LlamaForCausalLM(config)), tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
 
 
 def dpo(policy: str, **settings: Any) -> DPOModule:

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 from torch.utils.data import DataLoader
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from lit_pref.data.batches.packing import collate_pairs
 from lit_pref.data.tokens.tokenize import tokenize_pairs
@@ -24,13 +24,7 @@ from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule, adamw
 from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, StepWeight, Task, Verdict
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
+from tests.tiny import tiny_llama, trainer_for
 
 PROMPTS = ["def add(a, b):\n", "# the largest of two numbers\n", "x = 1\ny = 2\nprint(", "def f(words):\n    return"]
 CHOSEN = ["    return a + b", "max(a, b)", "x + y)", " sorted(words)", "    c = a + b\n    return c"]
@@ -40,36 +34,6 @@ PAIRS = [
     for i in range(12)
 ]
 BETA = 0.3
-
-
-def tiny_llama(seed: int = 0, attention_dropout: float = 0.0) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        attention_dropout=attention_dropout,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("policy") / "model"
-    return str(export_model(tiny_llama(), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 def pairs_file(folder: Path, pairs: list[PreferencePair] = PAIRS, name: str = "pairs") -> str:
@@ -118,21 +82,6 @@ class Recorder(Callback):
         logged = {name: float(value) for name, value in trainer.logged_metrics.items()}
         mode = module.model.training
         self.steps.append(Step(self.weights, self.gradients, logged, batch.index_P.tolist(), mode))
-
-
-def trainer_for(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-        "callbacks": list(callbacks),
-    }
-    return Trainer(**(defaults | settings))
 
 
 def fit(module: DPOModule, data: Any, folder: Path, **settings: Any) -> list[Step]:

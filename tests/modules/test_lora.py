@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.batches.packing import collate_trees
 from lit_pref.datamodules import PairsDataModule
@@ -20,53 +19,14 @@ from lit_pref.models import (
     LoRA,
     adapter_state,
     base_fingerprint,
-    export_model,
     load_causal_lm,
-    load_tokenizer,
     weights_fingerprint,
 )
 from lit_pref.modules import Compute, DPOModule, SFTModule
 from lit_pref.types import TokenTree, TreeBatch
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-    "ignore:You defined a `validation_step` but have no `val_dataloader`.*",
-    "ignore:Checkpoint directory .* exists and is not empty.*",
-)
+from tests.tiny import saved, tiny_llama
 
 ADAPTER = LoRA(r=2, lora_alpha=4)
-
-
-def saved_llama(folder: Path, seed: int, tied: bool = False) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return str(export_model(LlamaForCausalLM(config), load_tokenizer("embedded:coder"), folder))
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return saved_llama(tmp_path_factory.mktemp("policy") / "model", seed=0)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 def batches() -> list[TreeBatch]:
@@ -112,7 +72,7 @@ def checkpoint_of(module: SFTModule, folder: Path) -> Path:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_checkpoint_holds_the_adapter_alone(tmp_path: Path, tied: bool):
-    module = sft(saved_llama(tmp_path / "model", seed=0, tied=tied))
+    module = sft(saved(tmp_path / "model", tiny_llama(tie_word_embeddings=tied)))
     content = torch.load(checkpoint_of(module, tmp_path), weights_only=True)
     adapter = adapter_state(module.model)
     assert content["state_dict"].keys() == {f"model.{name}" for name in adapter}
@@ -220,7 +180,7 @@ def test_a_trained_adapter_measures_the_same_after_loading(policy: str, tmp_path
 
 
 def other_policy(policy: str, folder: Path) -> SFTModule:
-    return sft(saved_llama(folder / "other", seed=1))
+    return sft(saved(folder / "other", tiny_llama(seed=1)))
 
 
 def other_rank(policy: str, folder: Path) -> SFTModule:

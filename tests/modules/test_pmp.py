@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
-from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM
 
 from lit_pref.cli.export import export
 from lit_pref.data.batches.packing import collate_pairs, lay_out
@@ -18,16 +18,10 @@ from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
-from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_tokenizer
 from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule, adamw
 from lit_pref.types import PairBatch, PreferencePair
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
+from tests.tiny import saved, tiny_llama, trainer_for
 
 EOS = 0
 PROMPTS = ["# the sum\ndef solve(a, b):\n", "# the largest of two numbers\n", "# x twice\ndef solve(x):\n", "# words"]
@@ -39,42 +33,9 @@ PAIRS = [
 ]
 
 
-def tiny_llama(tied: bool = False) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=EOS,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config)
-
-
-def saved(folder: Path, model: LlamaForCausalLM) -> str:
-    return str(export_model(model, load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return saved(tmp_path_factory.mktemp("policy") / "model", tiny_llama())
-
-
 @pytest.fixture(scope="module")
 def tied_policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return saved(tmp_path_factory.mktemp("tied") / "model", tiny_llama(tied=True))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
+    return saved(tmp_path_factory.mktemp("tied") / "model", tiny_llama(tie_word_embeddings=True))
 
 
 def pairs_data(folder: Path, **settings: Any) -> PairsDataModule:
@@ -104,21 +65,6 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         self.logged.append({name: float(value) for name, value in trainer.logged_metrics.items()})
-
-
-def trainer_for(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-        "callbacks": list(callbacks),
-    }
-    return Trainer(**(defaults | settings))
 
 
 def fit(module: LightningModule, data: Any, folder: Path, **settings: Any) -> Recorder:
@@ -180,7 +126,7 @@ def test_steps_equal_plain_forwards(request: Any, tmp_path: Path, layout: Any, a
     # Weights that are no power of 2, so that one in the wrong place shows
     coefs = {"rm_coef": 0.7, "lm_coef": 0.3}
     module = pmp(start, **coefs, append_eos=append_eos, compute=Compute(layout=layout), optimizer=sgd(1e-3))
-    model, weight = tiny_llama(tied), module.score_head.weight.detach().clone().requires_grad_()
+    model, weight = tiny_llama(tie_word_embeddings=tied), module.score_head.weight.detach().clone().requires_grad_()
     steps = fit(module, pairs_data(tmp_path), tmp_path, max_epochs=2)
     assert len(steps.logged) == 2
     for logged, gradients in zip(steps.logged, steps.gradients, strict=True):

@@ -11,21 +11,15 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tokenizers.normalizers import Replace
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, LikelihoodBudget, SimPO
-from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, load_causal_lm, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_causal_lm, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, adamw
 from lit_pref.storage.arrays import ArrayCache
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
-)
+from tests.tiny import saved, tiny_llama
 
 ROWS = [
     {"prompt": f"def f{i}(x):\n", "chosen": f"    return x + {i}" + " " * (i % 3), "rejected": f"    pass  # {i * i}"}
@@ -34,39 +28,8 @@ ROWS = [
 HELD_OUT = [{"prompt": f"y = {i}\n", "chosen": "print(y)", "rejected": f"y = y + {i}\nprint"} for i in range(3)]
 
 
-def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
 def embedded_tokenizer() -> PreTrainedTokenizerBase:
     return load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer"))
-
-
-def saved(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
-    return str(export_model(model, tokenizer or embedded_tokenizer(), folder))
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return saved(tmp_path_factory.mktemp("policy") / "model", tiny_llama())
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 @pytest.fixture

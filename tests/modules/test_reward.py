@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM
 
 from lit_pref.callbacks import BeforeAfter
 from lit_pref.cli.export import export
@@ -21,16 +21,10 @@ from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
 from lit_pref.losses import BradleyTerry
-from lit_pref.models import EMBEDDED_FOLDER, LoRA, export_model, export_reward_model, load_tokenizer
+from lit_pref.models import LoRA, export_reward_model, load_tokenizer
 from lit_pref.modules import Compute, RewardFinetuneModule, adamw
 from lit_pref.types import PairBatch, PreferencePair, StepWeight
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
+from tests.tiny import saved, tiny_llama, trainer_for
 
 PROMPTS = ["def add(a, b):\n", "# the largest of two numbers\n", "x = 1\ny = 2\nprint(", "def f(words):\n    return"]
 CHOSEN = ["    return a + b", "max(a, b)", "x + y)", " sorted(words)", "    c = a + b\n    return c"]
@@ -39,39 +33,6 @@ PAIRS = [
     PreferencePair(PROMPTS[i % 4], CHOSEN[i % 5] + " " * (i % 3), REJECTED[(i + i // 5) % 5] + ")" * (i % 4), i / 8)
     for i in range(12)
 ]
-
-
-def tiny_llama(tied: bool = False, attention_dropout: float = 0.0) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        attention_dropout=attention_dropout,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config)
-
-
-def saved(folder: Path, model: LlamaForCausalLM) -> str:
-    return str(export_model(model, load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return saved(tmp_path_factory.mktemp("policy") / "model", tiny_llama())
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 def pairs_file(folder: Path, pairs: list[PreferencePair] = PAIRS, name: str = "pairs", margins: bool = False) -> str:
@@ -108,21 +69,6 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         self.logged.append({name: float(value) for name, value in trainer.logged_metrics.items()})
-
-
-def trainer_for(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "default_root_dir": folder,
-        "callbacks": list(callbacks),
-    }
-    return Trainer(**(defaults | settings))
 
 
 def fit(module: RewardFinetuneModule, data: Any, folder: Path, **settings: Any) -> Recorder:
@@ -186,10 +132,10 @@ def test_scores_are_read_by_place_also_where_padding_is_the_end(policy: str):
 @pytest.mark.parametrize("tied", [False, True])
 def test_steps_equal_plain_bradley_terry(tmp_path: Path, layout: Any, tied: bool):
     seed_everything(0, verbose=False)  # of the head, which is large here: what ran before would decide on it
-    policy = saved(tmp_path / "m", tiny_llama(tied))
+    policy = saved(tmp_path / "m", tiny_llama(tie_word_embeddings=tied))
     loss = BradleyTerry(centering=0.05, use_margin=True)
     module = reward(policy, loss=loss, compute=Compute(layout=layout), optimizer=sgd(1e-3))
-    model, weight = tiny_llama(tied), module.score_head.weight.detach().clone().requires_grad_()
+    model, weight = tiny_llama(tie_word_embeddings=tied), module.score_head.weight.detach().clone().requires_grad_()
     margin = torch.tensor([pair.margin for pair in PAIRS])
     steps = fit(module, pairs_data(tmp_path, margins=True), tmp_path, max_epochs=3)
     assert len(steps.logged) == 3
@@ -424,7 +370,7 @@ def test_a_checkpoint_of_an_adapter_holds_the_head_and_goes_on(policy: str, tmp_
 
 
 def test_a_trained_reward_model_opens_in_transformers_and_is_carried_over(tmp_path: Path):
-    policy = saved(tmp_path / "m", tiny_llama(tied=True))
+    policy = saved(tmp_path / "m", tiny_llama(tie_word_embeddings=True))
     module = reward(policy, optimizer=adamw(1e-2))
     fit(module, pairs_data(tmp_path), tmp_path, max_epochs=3)
     folder = export_reward_model(module.model, module.score_head, module.tokenizer, tmp_path / "reward")

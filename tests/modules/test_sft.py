@@ -9,18 +9,11 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_causal_lm, load_tokenizer
+from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.modules import Compute, SFTModule, adamw
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Total length of `list` across ranks is zero.*",  # no validation data, on purpose
-)
 
 # Completions of 2, 12, 1, 5 and 3 characters: a mean over batches is not a mean over tokens.
 ROWS = [
@@ -29,30 +22,6 @@ ROWS = [
 ]
 PAIR_ROWS = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "    pass" + "!" * i * i}
              for i, row in enumerate(ROWS)]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    folder = tmp_path_factory.mktemp("policy") / "model"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return str(export_model(LlamaForCausalLM(config), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
-
-
-@pytest.fixture(autouse=True)
-def _own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what seed_everything sets is put back
 
 
 def written(path: Path, rows: list[dict[str, str]]) -> str:

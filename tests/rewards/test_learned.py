@@ -5,14 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
-from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import Compute, RewardFinetuneModule
 from lit_pref.rewards import learned as scoring
 from lit_pref.rewards.learned import Candidates, score
+from tests.tiny import saved, tiny_llama
 
 PROMPTS = [
     Candidates("def add(a, b):\n", ["    return a + b", "    return a - b", "    return a + b", "    pass"]),
@@ -23,22 +22,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    config = LlamaConfig(
-        vocab_size=884,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.3,
-        attention_dropout=0.5,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    folder = tmp_path_factory.mktemp("policy") / "model"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return str(export_model(LlamaForCausalLM(config), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), folder))
+    return saved(tmp_path_factory.mktemp("policy") / "model", tiny_llama(attention_dropout=0.5))
 
 
 def reward(policy: str, **settings: Any) -> RewardFinetuneModule:

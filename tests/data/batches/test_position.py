@@ -18,13 +18,6 @@ from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import SFTModule, WarmupCosine, adamw
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*",
-    "ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning",
-    "ignore:Found .* module.* in eval mode at the start of training.*",
-    "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
-)
-
 SETTINGS: dict[str, dict[str, Any]] = {
     # 7 batches: steps after 4 and 7, validations after 2, 4 and 6.
     "accumulated": {"accumulate_grad_batches": 4, "val_check_interval": 2},
