@@ -35,11 +35,10 @@ def make(folder: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from benchmarks.workloads import ADDED_TOKENS, Shape, mined_functions, save_model
-    from lit_pref.data.tokenizer_training import train_tokenizer
+    from benchmarks.workloads import ADDED_TOKENS, Shape, mined_functions, new_tokenizer, save_model
 
     bodies = [body for _, body in mined_functions()]
-    tokenizer = train_tokenizer(bodies[:2000], VOCABULARY - ADDED_TOKENS)
+    tokenizer = new_tokenizer(bodies[:2000], VOCABULARY - ADDED_TOKENS)
     shape = Shape(VOCABULARY, hidden_size=8, intermediate_size=8, layers=1, heads=1, key_value_heads=1)
     save_model(shape, tokenizer, folder / "model")
     lines = sorted({line for body in bodies for line in body.splitlines(keepends=True) if 20 <= len(line) <= 60})

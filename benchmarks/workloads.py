@@ -8,7 +8,7 @@ import ast
 import random
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,6 @@ from transformers import AutoConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2
 
 from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.data.formats.write import write_pairs
-from lit_pref.data.tokenizer_training import train_tokenizer
 from lit_pref.data.tokens.tokenize import tokenize_pairs
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
@@ -61,6 +60,12 @@ GPU = Workload(
 ALL = (DOCSTRINGS, LONG_PROMPTS, LARGE_VOCABULARY, EMBEDDED)
 
 
+def new_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Cuts words as the embedded models' tokenizer does, with the merges of other texts."""
+    embedded: PreTrainedTokenizerFast = load_tokenizer("embedded:coder")
+    return embedded.train_new_from_iterator(texts, vocab_size)
+
+
 def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> Path:
     """Write a workload's folder; a function of its arguments and of the standard library at hand."""
     folder.mkdir(parents=True)
@@ -70,7 +75,7 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
         load_tokenizer("embedded:coder").save_pretrained(folder / "model")
         return folder
     functions = list(mined_functions())
-    trained = train_tokenizer((prompt + body for prompt, body in functions), _VOCABULARY - ADDED_TOKENS)
+    trained = new_tokenizer((prompt + body for prompt, body in functions), _VOCABULARY - ADDED_TOKENS)
     save_model(workload.shape, trained, folder / "model", seed)
     tokenizer = load_tokenizer(str(folder / "model"))  # a Qwen2 tokenizer from here on, which cuts words its own way
     make = long_prompt_pairs if workload is LONG_PROMPTS else docstring_pairs

@@ -12,7 +12,7 @@ build() {  # CONFIG NAME
   cp "$runs/models/$2/model.safetensors" "lit_pref/embedded/$2/model.safetensors"
 }
 
-"$bin/lit-pref" tokenizer --output lit_pref/embedded/tokenizer
+"$bin/python" configs/embedded/tokenizer.py lit_pref/embedded/tokenizer
 build coder coder &
 first=$!
 build coder_weak coder-weak

@@ -1,15 +1,13 @@
-"""`lit-pref export` and `lit-pref tokenizer`: model folders from checkpoints, and the embedded models' tokenizer."""
+"""`lit-pref export`: model folders from checkpoints."""
 
 from pathlib import Path
 from typing import Any
 
 from lit_pref.callbacks.checkpoint_io import read_checkpoint
-from lit_pref.cli.functions import run_function, writable_folder
-from lit_pref.data.tokenizer_training import SMALLEST, train_tokenizer
+from lit_pref.cli.functions import run_function
 from lit_pref.errors import UserError
 from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.models.checkpoints import checkpoint_model
-from lit_pref.tasks import CodeTask
 
 
 def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
@@ -46,30 +44,5 @@ def read_option(option: str, path: Path) -> dict[str, Any]:
         raise UserError(f"{option}: {error}") from error
 
 
-def tokenizer(output: Path, vocab_size: int = 1024, texts: int = 20_000, seed: int = 0) -> None:
-    """Train the byte-level BPE tokenizer of the embedded models on their task.
-
-    Args:
-        output: the folder to write.
-        vocab_size: tokens, special ones included.
-        texts: demonstrations to learn merges from.
-        seed: of the demonstrations.
-    """
-    if vocab_size < SMALLEST:
-        raise UserError(f"--vocab_size: must be >= {SMALLEST}, the bytes and the special tokens, got {vocab_size}")
-    if texts < 1:
-        raise UserError(f"--texts: must be >= 1, got {texts}")
-    output = writable_folder("--output", output)
-    # With slips in half of them, so that their spellings are words of the vocabulary too.
-    demonstrations = CodeTask(bug_rate=0.5).demonstrations("train", texts, seed)
-    trained = train_tokenizer((f"{d.prompt}{d.completion}" for d in demonstrations), vocab_size)
-    trained.save_pretrained(output)
-    print(f"wrote {output}: {len(trained)} tokens")
-
-
 def run_export(arguments: list[str]) -> None:
     run_function(export, arguments, "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")
-
-
-def run_tokenizer(arguments: list[str]) -> None:
-    run_function(tokenizer, arguments, "lit-pref tokenizer --output my-tokenizer")

@@ -25,8 +25,6 @@ commands
              a reward model:                lit-pref evaluate --config configs/evaluate/best_of_n.yaml
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
-  tokenizer  train the embedded models' tokenizer:
-                                            lit-pref tokenizer --output FOLDER
 
 modules      DPOModule, SFTModule, PMPretrainModule, RewardFinetuneModule
 data         ExecutionPairsDataModule, PassingSamplesDataModule, CodePairsDataModule, TaskPairsDataModule,
@@ -59,7 +57,7 @@ options
 # A disk that is full or may not be written, a path that cannot be: wherever a library met them.
 _OF_DISK = (ENOSPC, EDQUOT, EACCES, EPERM, EROFS, EEXIST, EISDIR, ENOTDIR, ENAMETOOLONG, ELOOP)
 _TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-_COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export", "tokenizer")
+_COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,14 +108,10 @@ def _run(command: str, arguments: list[str]) -> None:
         from lit_pref.cli.evaluate import run_evaluate
 
         run_evaluate(arguments[1:])
-    elif command == "export":
+    else:
         from lit_pref.cli.export import run_export
 
         run_export(arguments[1:])
-    else:
-        from lit_pref.cli.export import run_tokenizer
-
-        run_tokenizer(arguments[1:])
 
 
 def _is_for_user(error: Exception) -> bool:

@@ -185,7 +185,7 @@ def test_a_wrong_configuration_file(text: str, expected: list[str], refused: Ref
         assert words in message
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "synthesize", "export", "tokenizer"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "synthesize", "export"])
 def test_a_missing_configuration_file(command: str, refused: Refused) -> None:
     Path("nine.yaml").write_text("a: 1")
     Path("folder").mkdir()
@@ -200,7 +200,6 @@ def test_a_missing_configuration_file(command: str, refused: Refused) -> None:
         ("evaluate", "--task is missing, as in: lit-pref evaluate --task HumanEval --policy my-model"),
         ("synthesize", "--output is missing, as in: lit-pref synthesize --output my-pairs --task HumanEval"),
         ("export", "--checkpoint and --output are missing, as in: lit-pref export --checkpoint runs/.../last.ckpt"),
-        ("tokenizer", "--output is missing, as in: lit-pref tokenizer --output my-tokenizer"),
         ("fit", "--data and --model are missing, as in: lit-pref fit --config configs/dpo.yaml"),
         ("validate", "--data and --model are missing, as in: lit-pref validate --config configs/dpo.yaml --ckpt_path"),
     ],
@@ -223,22 +222,15 @@ def test_a_model_folder_without_a_tokenizer(refused: Refused) -> None:
     assert message.startswith("'model' holds no tokenizer: expected tokenizer.json") and "model.safetensors" in message
 
 
-@pytest.mark.parametrize("command", ["evaluate", "tokenizer", "fit"])
+@pytest.mark.parametrize("command", ["evaluate", "fit"])
 def test_an_output_that_cannot_be_written(command: str, refused: Refused) -> None:
     source = pairs_file(*GOOD)
     arguments = {
         "evaluate": ["--task=CodeTask", "--problems=2", "--policy=embedded:coder-weak", f"--output={source}/out"],
-        "tokenizer": [f"--output={source}"],
         "fit": [*fit_pairs(source)[1:], f"--runs_folder={source}"],
     }[command]
     message = refused([command, *arguments])
     assert f"{source}" in message and "is no folder that can be written: " in message
-
-
-def test_a_vocabulary_smaller_than_the_bytes(refused: Refused) -> None:
-    # 256 bytes, an end and a padding
-    message = refused(["tokenizer", "--output=out", "--vocab_size=3"])
-    assert message == "--vocab_size: must be >= 258, the bytes and the special tokens, got 3"
 
 
 # --- Lightning's features -----------------------------------------------------------------------------------------

@@ -86,7 +86,6 @@ completions: {style: signature, sampling: {max_new_tokens: 4}}
 strong: embedded:coder-weak
 """,
     "export": "checkpoint: foreign.ckpt\noutput: out\n",
-    "tokenizer": "output: out\nvocab_size: 300\ntexts: 20\n",
 }
 # As often as there is something to go wrong.
 COMMON = ["fit"] * 4 + ["evaluate", "evaluate policy", "evaluate reward", "synthesize", "synthesize code_pairs"] * 2
@@ -258,7 +257,7 @@ def damaged(text: str, rng: random.Random) -> str:
 
 def malformed(rng: random.Random, options: dict[str, list[str]]) -> list[str]:
     """One command; where its configuration is damaged, `damaged.yaml` holds that."""
-    name = rng.choice([*COMMON, "export", "tokenizer"])
+    name = rng.choice([*COMMON, "export"])
     command, option = base(name), rng.choice(options[name])
     if name == "fit" and rng.random() < 0.1:
         command[0] = rng.choice(["validate", "test", "predict"])

@@ -1,8 +1,13 @@
+import runpy
+from pathlib import Path
+
 import pytest
 from transformers import AutoTokenizer
 
-from lit_pref.data.tokenizer_training import train_tokenizer
-from lit_pref.tasks.embedded.code.task import CodeTask
+from lit_pref.tasks import CodeTask
+
+SCRIPT = Path(__file__).parents[1] / "configs" / "embedded" / "tokenizer.py"
+train_tokenizer = runpy.run_path(str(SCRIPT))["train_tokenizer"]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +103,3 @@ def test_a_saved_tokenizer_opens_the_same(tokenizer, samples, tmp_path):
     for prompt, completion in samples[:50]:
         assert opened.encode(prompt + completion) == tokenizer.encode(prompt + completion)
         assert opened.decode(opened.encode(prompt + completion)) == prompt + completion
-
-
-def test_a_vocabulary_below_the_bytes_is_refused():
-    with pytest.raises(ValueError, match="vocab_size must be >= 258, got 100"):
-        train_tokenizer(["x"], vocab_size=100)
