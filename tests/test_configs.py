@@ -123,12 +123,22 @@ def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     return [f"--data.train={folder / 'pairs.jsonl'}"]
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all configurations: many train on the same samples and begin with the same figures."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @each_config
 def test_trains_two_steps(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    tmp_path: Path,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LIT_PREF_CACHE", str(shared_cache))
     written = yaml.safe_load(config.read_text())
     sizes = [f"--data.{key}={SMALL[key]}" for key in SMALL if key in written["data"]["init_args"]]
     callbacks = written["trainer"]["callbacks"]

@@ -9,6 +9,11 @@ from lit_pref.sandbox import IsolatedSandbox
 LEVELS = ["namespaces", "bubblewrap", "seccomp"]
 
 
+def rotated(names, *turns):
+    """A third of the names, another one for each turn: over three levels each name comes once."""
+    return [name for place, name in enumerate(names) if (place + sum(turns)) % len(LEVELS) == 0]
+
+
 @pytest.fixture(scope="module", params=LEVELS)
 def any_sandbox(request):
     if request.param == "bubblewrap" and shutil.which("bwrap") is None:

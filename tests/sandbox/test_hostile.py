@@ -1,6 +1,7 @@
 """Programs that mean harm, under every level of isolation: none escapes, none passes, and the machine goes on.
 
-A program gets no credit whether its calls are compared here, a checker asks it, or its output counts.
+A program gets no credit whether its calls are compared here, a checker asks it, or its output counts. The suite tries
+each program once with each kind of test, at one level; the slow tests try all of them at all levels.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lit_pref.types import Case, Check, IOCase, Outcome, Program
+from tests.sandbox.conftest import LEVELS, rotated
 
 FILE = Path(__file__).with_name("hostile_programs.txt")
 HOSTILE = {name: source for name, _, source in (each.partition("\n") for each in FILE.read_text().split("\n#### ")[1:])}
@@ -27,9 +29,15 @@ def descendants(pid: int) -> set[int]:
     return children.union(*(descendants(child) for child in children))
 
 
+SLOW = pytest.param(True, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("whole", [False, SLOW], ids=["rotated", "whole"])
 # Equalities are asked as calls are, in the program's own process.
 @pytest.mark.parametrize("kind", ["calls", pytest.param("equalities", marks=pytest.mark.slow), "check", "output"])
-def test_no_hostile_program_escapes_or_passes(any_sandbox, kind, tmp_path):
+def test_no_hostile_program_escapes_or_passes(any_sandbox, kind, whole, tmp_path):
+    turns = LEVELS.index(any_sandbox.level), list(TESTS).index(kind)
+    hostile = list(HOSTILE) if whole else rotated(HOSTILE, *turns)
     folder = tmp_path / "theirs"
     folder.mkdir()
     canary = folder / "canary"
@@ -45,13 +53,13 @@ def test_no_hostile_program_escapes_or_passes(any_sandbox, kind, tmp_path):
         places = {"CANARY": str(canary), "FOLDER": str(folder), "HOME": str(Path.home())}
         places |= {"PORT": str(port), "PID": str(os.getpid())}
         programs = []
-        for source in HOSTILE.values():
+        for source in map(HOSTILE.__getitem__, hostile):
             for name, value in places.items():
                 source = source.replace(name, value)
             programs.append(Program(source, **TESTS[kind]))
         verdicts = any_sandbox.run(programs)
 
-        outcomes = dict(zip(HOSTILE, verdicts, strict=True))
+        outcomes = dict(zip(hostile, verdicts, strict=True))
         assert {name: v for name, v in outcomes.items() if v.passed} == {}
         assert {name: v for name, v in outcomes.items() if v.outcome is Outcome.HARNESS_ERROR} == {}
         for each in (server, datagrams):

@@ -1,13 +1,17 @@
 """Programs that speak both ends of the conversation with a checker, at every level: none passes, none is our error.
 
 Their tests are of the kinds that data sets hold: loops, helpers of the context, tolerances, errors that are expected.
-What is right is `want(x)`, which no program knows and which is asked of none.
+What is right is `want(x)`, which no program knows and which is asked of none. The suite tries each program at one
+level, the slow tests at all.
 """
 
 import re
 from pathlib import Path
 
+import pytest
+
 from lit_pref.types import Check, Outcome, Program
+from tests.sandbox.conftest import LEVELS, rotated
 
 FOLDER = Path(__file__).parent
 SPEAK = """
@@ -129,8 +133,10 @@ def programs_of(names):
             yield f"{name} | {test}", Program(source, check=Check(TESTS[test], CONTEXT, ("f",)))
 
 
-def test_none_passes_and_none_is_taken_for_our_fault(any_sandbox):
-    programs = dict(programs_of(ANSWERS))
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["rotated", "whole"])
+def test_none_passes_and_none_is_taken_for_our_fault(any_sandbox, whole):
+    names = list(ANSWERS) if whole else rotated(ANSWERS, LEVELS.index(any_sandbox.level))
+    programs = dict(programs_of(names))
     verdicts = dict(zip(programs, any_sandbox.run(list(programs.values())), strict=True))
     assert {name: v for name, v in verdicts.items() if v.passed} == {}
     assert {name: v for name, v in verdicts.items() if v.outcome is Outcome.HARNESS_ERROR} == {}

@@ -104,4 +104,4 @@ def test_thousands_of_problems_take_no_time():
     ours = [problem(" ".join(f"v{n}_{i}" for i in range(100)), name=str(n)) for n in range(2000)]
     start = time.process_time()
     assert len(decontaminate(ours, {"b": benchmark}).problems) == 2000
-    assert time.process_time() - start < 5  # 0.2 s where it was written; comparing all with all takes minutes
+    assert time.process_time() - start < 30  # 0.2 s where it was written; comparing all with all takes minutes

@@ -136,6 +136,7 @@ def test_after_a_killed_process_the_same_command_goes_on(tmp_path: Path) -> None
     assert content(stage.folder) == [{"number": n, "square": n * n, "threads": 1} for n in range(0, 30, 2)]
 
 
+@pytest.mark.slow  # Ray starts a worker anew after half a minute and more
 def test_ray_gives_the_same_rows_though_a_worker_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     refusing, dying = Squares(tmp_path / "refusing", refuses=5), Squares(tmp_path / "squares", dies_once_at=3)
