@@ -19,10 +19,9 @@ from torch import Tensor
 from lit_pref.callbacks.before_after import BeforeAfter
 from lit_pref.callbacks.metrics_csv import MetricsCSV
 from lit_pref.data.batches.position import validation_to_come
-from lit_pref.machine.provenance import GitState, git_state, json_number, peak_memory_bytes, versions
-from lit_pref.metrics.intervals import Interval
+from lit_pref.machine.provenance import GitState, git_state, json_number, peak_memory_bytes
 from lit_pref.reports.closing_table import changes
-from lit_pref.sandbox import level_in_force
+from lit_pref.reports.record import circumstances, interval_json
 from lit_pref.storage.files import JsonValue, write_json
 
 
@@ -149,7 +148,8 @@ class RunRecord(Callback):
     def _write(self, trainer: Trainer, module: LightningModule, status: str) -> None:
         if not trainer.is_global_zero:
             return
-        summary: dict[str, JsonValue] = {"status": status, **_run(trainer, module), **_figures(trainer)}
+        run = {**circumstances(self._git), **_run(trainer, module)}
+        summary: dict[str, JsonValue] = {"status": status, **run, **_figures(trainer)}
         self._spent.wall_seconds = time.monotonic() - self._made
         self._spent.peak_memory_bytes = peak_memory_bytes(trainer.strategy.root_device)
         spent = self._spent.plus(self._before)
@@ -160,9 +160,6 @@ class RunRecord(Callback):
             "train_seconds": spent.train_seconds or None,
             "tokens_per_second": spent.tokens / spent.batch_seconds if spent.tokens and spent.batch_seconds else None,
             "peak_memory_bytes": spent.peak_memory_bytes,
-            "git_commit": self._git.commit,
-            "git_dirty": self._git.dirty,
-            "versions": versions(),
         }
         write_json(Path(trainer.default_root_dir) / "summary.json", summary)
 
@@ -185,7 +182,6 @@ def _run(trainer: Trainer, module: LightningModule) -> dict[str, JsonValue]:
         "optimizer_steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.parameters()),
         "trainable_parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "sandbox": level_in_force(),
     }
 
 
@@ -199,22 +195,13 @@ def _figures(trainer: Trainer) -> dict[str, JsonValue]:
     return {
         "before": {name: json_number(interval.mean) for name, interval in before.items()},
         "after": {name: json_number(interval.mean) for name, interval in after.items()},
-        "difference": {name: _named(interval) for name, interval in difference.items()},
+        "difference": {name: interval_json(interval) for name, interval in difference.items()},
         "intervals": {
-            "before": {name: _bounds(interval) for name, interval in before.items()},
-            "after": {name: _bounds(interval) for name, interval in after.items()},
+            taken: {name: [json_number(each.low), json_number(each.high)] for name, each in intervals.items()}
+            for taken, intervals in (("before", before), ("after", after))
         },
         "left_out": {name: why for callback in taken for name, why in callback.left_out.items()},
     }
-
-
-def _named(interval: Interval) -> dict[str, JsonValue]:
-    low, high = _bounds(interval)
-    return {"mean": json_number(interval.mean), "low": low, "high": high, "n": interval.n}
-
-
-def _bounds(interval: Interval) -> list[float | None]:
-    return [json_number(interval.low), json_number(interval.high)]
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

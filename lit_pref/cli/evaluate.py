@@ -9,28 +9,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
-import torch
 from rich import get_console
 
 import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.cli.export import read_option
-from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, chosen_recipe, results_folder, run_function, writable_folder
 from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
 from lit_pref.data.tokens.encoding import tokenizer_identity
-from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import HarnessError, grade, held_out_problems
 from lit_pref.generation import LocalGenerator
+from lit_pref.generation.policy import open_policy
 from lit_pref.machine.progress import progress_bar
-from lit_pref.machine.provenance import git_state, versions
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.models.checkpoints import checkpoint_model
+from lit_pref.reports.record import circumstances
 from lit_pref.reports.results import Results, evaluation_results
-from lit_pref.sandbox import level_in_force
 from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
@@ -82,9 +78,7 @@ def evaluate(
     if len(named) != 1:
         raise UserError(f"give one of --{', --'.join(origins)}, got {' and '.join(named) or 'none of them'}")
     ks = _checked_ks(k)
-    folder = output or Path("runs", "evaluate", task.name, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    if (folder / "results.json").exists():
-        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
+    folder = results_folder(output, task.name)
     with _for_user("--problems"):
         chosen = held_out_problems(task, split, problems, seed)
     start = time.monotonic()
@@ -121,20 +115,20 @@ def _opened(
     """Who samples, and what the record says of it."""
     if generator is not None:
         return generator, {"generator": repr(generator)}
-    origin: dict[str, JsonValue] = {}
+    model = None
     if checkpoint is not None:
         content = read_option("--checkpoint", checkpoint)
         if "score_head.weight" in content["state_dict"]:
             raise UserError(f"--checkpoint: {checkpoint} is a reward model, which writes nothing: give one of a policy")
         policy, model = content["lit_pref"]["policy"], checkpoint_model(checkpoint, content)
-        origin["checkpoint"] = str(checkpoint)
-    else:
-        assert policy is not None
-        model = load_causal_lm(policy)
-    tokenizer = load_tokenizer(policy)
-    origin |= {"policy": policy, "weights": weights_fingerprint(model), "tokenizer": tokenizer_identity(tokenizer)}
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return LocalGenerator(model, tokenizer, tokenize_prompt, batch_size), origin
+    assert policy is not None
+    opened = open_policy(policy, model)
+    return opened.generator(batch_size), {
+        **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
+        "policy": policy,
+        "weights": opened.weights,
+        "tokenizer": tokenizer_identity(opened.tokenizer),
+    }
 
 
 def _of_file(samples: Path) -> dict[str, JsonValue]:
@@ -166,19 +160,13 @@ def _report(
     results: Results, seconds: dict[str, float], task: Task, split: Split, origin: dict[str, JsonValue], folder: Path
 ) -> None:
     """The table, and results.json with all that the figures depend on; a server's key is in no generator's repr."""
-    git = git_state()
-    # The sandbox has a line of its own.
     settings = {name: repr(value) for name, value in vars(task).items() if not name.startswith("_")}
     record: dict[str, JsonValue] = {
         **results.to_json(),
         "seconds": seconds,
         "task": {"name": task.name, "split": split, **settings},
         **origin,
-        "sandbox": level_in_force(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "git_commit": git.commit,
-        "git_dirty": git.dirty,
-        "versions": versions(),
+        **circumstances(),
     }
     write_json(folder / "results.json", record)
     get_console().print(results.table(f"{task.name}, {split}"))

@@ -4,34 +4,30 @@ What is measured are the very evaluations that a run takes before and after trai
 given too. Not covered: models that need more than one device; single items (`lit-pref predict` writes those of pairs).
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich import box, get_console
-from rich.table import Table
+from rich import get_console
 from torch import Tensor
 
 import lit_pref.generation
 import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.callbacks.before_after import evaluate
 from lit_pref.cli.export import read_option
-from lit_pref.cli.functions import Recipe, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, results_folder, run_function, writable_folder
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
 from lit_pref.evaluation import BestOfN, Evaluation, HeldOutPairs, PairAccuracy, PassAtK
 from lit_pref.evaluation.grading import HarnessError
-from lit_pref.machine.provenance import git_state, versions
 from lit_pref.metrics import Interval, expected_calibration_error, mean_interval, pair_brier
 from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
 from lit_pref.modules import RewardFinetuneModule
 from lit_pref.reports.closing_table import is_share
-from lit_pref.sandbox import level_in_force
+from lit_pref.reports.record import circumstances, interval_json, table
 from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.types import ChoiceTask, PairTask, Task
 
@@ -71,9 +67,7 @@ def evaluate_reward(
     """
     several = evaluations if isinstance(evaluations, list) else [evaluations]
     _check(several, reward_model, checkpoint, calibration_bins)
-    folder = output or Path("runs", "evaluate", "reward", f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    if (folder / "results.json").exists():
-        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
+    folder = results_folder(output, "reward")
     module = _opened(reward_model, checkpoint, append_eos)
     folder = writable_folder("--output", folder)
     start = time.monotonic()
@@ -145,9 +139,9 @@ def _report(
     folder: Path,
 ) -> None:
     """The table, and results.json with all that the figures depend on."""
-    git, intervals = git_state(), {name: mean_interval(values) for name, values in measured.figures.items()}
+    intervals = {name: mean_interval(values) for name, values in measured.figures.items()}
     record: dict[str, JsonValue] = {
-        "figures": {name: _bounds(interval) for name, interval in intervals.items()},
+        "figures": {name: interval_json(interval) for name, interval in intervals.items()},
         "calibration": dict(measured.calibration),
         "evaluations": [{"class": type(each).__name__, **_settings(each)} for each in evaluations],
         **{name: str(value) for name, value in origin.items() if value is not None},
@@ -155,39 +149,17 @@ def _report(
         "weights": weights_fingerprint(module.model),
         "score_head": _fingerprint(module.score_head.weight),
         "tokenizer": tokenizer_identity(module.tokenizer),
-        "sandbox": level_in_force(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "git_commit": git.commit,
-        "git_dirty": git.dirty,
-        "versions": versions(),
+        **circumstances(),
     }
     write_json(folder / "results.json", record)
-    get_console().print(_table(measured, intervals))
+    figures = ((name, _text(name, interval, measured), f"{interval.n:,} items") for name, interval in intervals.items())
+    calibration = ((name, f"{value:.3f}") for name, value in measured.calibration.items())
+    get_console().print(table("reward model", figures, calibration))
 
 
-def _table(measured: Measured, intervals: Mapping[str, Interval]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="reward model",
-        title_justify="left",
-        show_header=False,
-        show_edge=False,
-        pad_edge=False,
-    )
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    for name, interval in intervals.items():
-        percent = is_share(name, measured.figures[name])
-        table.add_row(name, interval.text(1 if percent else 3, percent), f"{interval.n:,} items")
-    for name, value in measured.calibration.items():
-        table.add_row(name, f"{value:.3f}", "")
-    return table
-
-
-def _bounds(interval: Interval) -> dict[str, JsonValue]:
-    """JSON knows no infinity, which the bounds of a single item's interval are."""
-    return {name: x if math.isfinite(x) else None for name, x in interval._asdict().items()}
+def _text(name: str, interval: Interval, measured: Measured) -> str:
+    percent = is_share(name, measured.figures[name])
+    return interval.text(1 if percent else 3, percent)
 
 
 def _settings(of: object) -> dict[str, JsonValue]:

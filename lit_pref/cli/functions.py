@@ -5,6 +5,7 @@ A command may have recipes, each a function of its own: `chosen_recipe` finds wh
 
 import inspect
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -68,6 +69,14 @@ def writable_folder(option: str, folder: Path) -> Path:
             return folder
     except OSError as error:
         raise UserError(f"{option}: {folder} is no folder that can be written: {error.strerror}") from error
+
+
+def results_folder(output: Path | None, evaluated: str) -> Path:
+    """Where an evaluation writes, which is not made yet; Raises UserError where another one's results are."""
+    folder = output or Path("runs", "evaluate", evaluated, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if (folder / "results.json").exists():
+        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
+    return folder
 
 
 def chosen_recipe(arguments: Sequence[str], names: Sequence[str], default: str) -> str:

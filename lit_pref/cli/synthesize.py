@@ -10,21 +10,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from rich import box, get_console
-from rich.table import Table
+from rich import get_console
 
 from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable_folder
 from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
-from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import Sized, held_out_problems
-from lit_pref.generation import LocalGenerator
-from lit_pref.machine.provenance import git_state, versions
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.generation.policy import open_policy
+from lit_pref.reports.record import circumstances, counted, table
 from lit_pref.sampling import ExecutionPairs, PairStrategy, SampleSettings, SamplingJob, execution_pairs, kept_samples
 from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.sandbox import level_in_force
@@ -105,10 +100,15 @@ def synthesize(
         raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
     if write_tests == "no":
         refuse_untested(clean.problems)
-    opened = _opened(policy, generator)
+    draw, vocabulary = SampleSettings(samples, sampling, seed), None
+    if generator is None:
+        opened = open_policy(policy := policy or _DEFAULT_POLICY)
+        vocabulary = vocabulary_fingerprint(opened.tokenizer)
+        told = opened.weights, tokenizer_fingerprint(opened.tokenizer)
+        job = SamplingJob(task, clean.problems, opened.generator(), draw, *told)
+    else:
+        job = SamplingJob(task, clean.problems, generator, draw, generator_identity(generator), None)
     output = writable_folder("--output", output)
-    draw = SampleSettings(samples, sampling, seed)
-    job = SamplingJob(task, clean.problems, opened.generator, draw, opened.identity, opened.tokenizer)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
     found = gradable(task, tested.problems)
     job = replace(job, problems=found.problems)
@@ -116,7 +116,7 @@ def synthesize(
     made = execution_pairs(graded.samples, seed, strategy, pairs_per_problem)
     settings: dict[str, JsonValue] = {
         **job.provenance(),
-        "policy_name": opened.name,
+        "policy_name": policy or type(generator).__name__,
         "split": split,
         "strategy": strategy,
         "pairs_per_problem": pairs_per_problem,
@@ -124,8 +124,11 @@ def synthesize(
         "write_tests": write_tests,
         "min_kill_rate": min_kill_rate,
     }
-    _write(output, made, clean, tested, found, settings, opened.vocabulary)
-    get_console().print(_table(f"{task.name}, {split}", made, clean, tested, found))
+    _write(output, made, clean, tested, found, settings, vocabulary)
+    shared = {f"problems dropped, shared with {name}": count for name, count in clean.counts.items()}
+    failing = {"problems left out, the reference fails": len(found.left_out)} if found.left_out else {}
+    rows = counted({**shared, **failing}), tested.table.items(), counted(made.counts)
+    get_console().print(table(f"{task.name}, {split}", *rows))
     if not made.pairs:
         raise UserError(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
@@ -136,27 +139,6 @@ def synthesize(
 
 
 # --- what is sampled --------------------------------------------------------------------------------------------------
-
-
-class _Opened(NamedTuple):
-    """A generator, its policy's name, what tells it apart, and fingerprints of its tokenizer where that is known."""
-
-    generator: Generator
-    name: str
-    identity: JsonValue
-    tokenizer: str | None
-    vocabulary: str | None
-
-
-def _opened(policy: str | None, generator: Generator | None) -> _Opened:
-    if generator is not None:
-        return _Opened(generator, type(generator).__name__, generator_identity(generator), None, None)
-    policy = policy or _DEFAULT_POLICY
-    model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
-    weights = weights_fingerprint(model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    local = LocalGenerator(model, tokenizer, tokenize_prompt)
-    return _Opened(local, policy, weights, tokenizer_fingerprint(tokenizer), vocabulary_fingerprint(tokenizer))
 
 
 def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
@@ -198,33 +180,16 @@ def _write(
     write_pairs(output / "pairs.parquet", made.pairs, vocabulary)
     if settings["decontaminated_against"]:
         write_json(output / "decontaminated.json", [overlap._asdict() for overlap in clean.overlaps])
-    git = git_state()
     summary: dict[str, JsonValue] = {
         "counts": made.counts,
         "decontaminated": clean.counts,
         "tests": tested.summary,
         "left_out": {"failing_references": {**found.left_out}},
         "provenance": settings,
+        **circumstances(),
         "sandbox": level,
-        "git_commit": git.commit,
-        "git_dirty": git.dirty,
-        "versions": versions(),
     }
     write_json(file, summary)
-
-
-def _table(
-    title: str, made: ExecutionPairs, clean: Decontaminated, tested: ProblemsWithTests, found: Gradable
-) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("")
-    table.add_column("count", justify="right")
-    shared = {f"problems dropped, shared with {name}": f"{count:,}" for name, count in clean.counts.items()}
-    failing = {"problems left out, the reference fails": f"{len(found.left_out):,}"} if found.left_out else {}
-    counted = {name: f"{count:,}" for name, count in made.counts.items()}
-    for row in {**shared, **tested.table, **failing, **counted}.items():
-        table.add_row(*row)
-    return table
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

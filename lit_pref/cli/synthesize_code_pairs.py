@@ -11,13 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from rich import box, get_console
-from rich.table import Table
+from rich import get_console
 
 from lit_pref.cli.functions import Recipe, run_function, writable_folder
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import PolicyGenerator
-from lit_pref.machine.provenance import git_state, versions
+from lit_pref.reports.record import circumstances, counted, table
 from lit_pref.sampling.graded_samples import generator_identity
 from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.storage.shards import read_manifest
@@ -151,7 +150,7 @@ def code_pairs(
     output = writable_folder("--output", output)
     made = make_code_pairs(output, job, opened, runners[runner] if isinstance(runner, str) else runner)
     _write_summary(output, made, used)
-    get_console().print(_table(made))
+    get_console().print(table("code pairs", counted(made.counts)))
     print(f"to train on them: lit-pref fit --config configs/pmp.yaml --data.train {made.folder}")
 
 
@@ -179,26 +178,14 @@ def _name(given: Generator | str) -> str:
 
 def _write_summary(output: Path, made: CodePairsMade, used: dict[str, JsonValue]) -> None:
     """The summary last: where it stands, all of its run stands."""
-    git = git_state()
     stages = ("snippets", "descriptions", "described", "pairs")
     summary: dict[str, JsonValue] = {
         "counts": made.counts,
         "generators": used,
         "provenance": {stage: read_manifest(output / stage)["provenance"] for stage in stages},
-        "git_commit": git.commit,
-        "git_dirty": git.dirty,
-        "versions": versions(),
+        **circumstances(),
     }
     write_json(output / "summary.json", summary)
-
-
-def _table(made: CodePairsMade) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="code pairs", title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("")
-    table.add_column("count", justify="right")
-    for name, count in made.counts.items():
-        table.add_row(name, f"{count:,}")
-    return table
 
 
 def _without_none(values: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -1,4 +1,4 @@
-"""A policy by its name as a generator that can be sent to another process, which opens it there, once.
+"""A policy by its name: opened here, or as a generator that is sent to another process, which opens it there, once.
 
 Not covered: a model that needs more than one device (a server or vLLM holds it).
 """
@@ -19,10 +19,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class _Opened(NamedTuple):
+class OpenPolicy(NamedTuple):
+    """A policy on the device that there is. weights: their fingerprint, which tells it apart whatever it is called."""
+
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     weights: str
+
+    def generator(self, batch_size: int = 1024) -> LocalGenerator:
+        return LocalGenerator(self.model, self.tokenizer, tokenize_prompt, batch_size)
+
+
+def open_policy(policy: str, model: "PreTrainedModel | None" = None) -> OpenPolicy:
+    """A policy by its name; Raises UserError where it cannot be opened.
+
+    model: trained from it, in its place.
+    """
+    model, tokenizer = model or load_causal_lm(policy), load_tokenizer(policy)
+    weights = weights_fingerprint(model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return OpenPolicy(model, tokenizer, weights)
+
+
+_kept_open = lru_cache(maxsize=1)(open_policy)  # the next policy takes the place of the last one in memory
 
 
 @dataclass(frozen=True)
@@ -39,20 +58,9 @@ class PolicyGenerator(Generator):
 
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """As `LocalGenerator.generate`; Raises UserError where the policy cannot be opened."""
-        model, tokenizer, _ = _open(self.policy)
-        return LocalGenerator(model, tokenizer, tokenize_prompt, self.batch_size).generate(
-            prompts, samples, sampling, seed
-        )
+        return _kept_open(self.policy).generator(self.batch_size).generate(prompts, samples, sampling, seed)
 
     @property
     def weights(self) -> str:
-        """The fingerprint of its weights, which tells it apart whatever it is called."""
-        return _open(self.policy).weights
-
-
-@lru_cache(maxsize=1)  # the next policy takes the place of the last one in memory
-def _open(policy: str) -> _Opened:
-    model, tokenizer = load_causal_lm(policy), load_tokenizer(policy)
-    weights = weights_fingerprint(model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return _Opened(model, tokenizer, weights)
+        """The fingerprint of its weights."""
+        return _kept_open(self.policy).weights

@@ -3,19 +3,18 @@
 Not covered: intervals over the samples of one problem, which are no independent draws of problems.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from rich import box
 from rich.table import Table
 
 from lit_pref.data.reading.sample_files import Samples
 from lit_pref.evaluation.grading import counts, ungraded
 from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.metrics import Interval, mean_interval
+from lit_pref.reports.record import counted, interval_json, table
 from lit_pref.storage.files import JsonValue
 from lit_pref.types import Outcome, Problem, Verdict
 
@@ -40,7 +39,7 @@ class Results(NamedTuple):
     def to_json(self) -> dict[str, JsonValue]:
         outcomes = {outcome.value: self.outcomes[outcome] for outcome in Outcome}
         return {
-            "figures": {name: _bounds(interval) for name, interval in self.figures.items()},
+            "figures": {name: interval_json(interval) for name, interval in self.figures.items()},
             "problems": self.problems,
             "samples": self.samples,
             "outcomes": outcomes,
@@ -49,26 +48,17 @@ class Results(NamedTuple):
         }
 
     def table(self, title: str) -> Table:
-        """A row a figure and a kind of outcome that occurred; print it with rich."""
-        table = Table(
-            box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False, show_edge=False, pad_edge=False
-        )
-        table.add_column()
-        table.add_column(justify="right", no_wrap=True)
-        for name, interval in self.figures.items():
-            table.add_row(name, interval.text(1, percent=True))
-        table.add_section()
-        table.add_row("problems", f"{self.problems:,}")
-        for reason, names in (("the reference fails", self.failing_references), ("not graded", self.ungraded)):
-            if names:
-                table.add_row(f"  left out, {reason}", f"{len(names):,}")
-        table.add_row("samples", f"{self.samples:,}")
-        for outcome in Outcome:
-            if self.outcomes[outcome]:
-                table.add_row(f"  {outcome.value}", f"{self.outcomes[outcome]:,}")
-        if self.truncated is not None:
-            table.add_row("truncated", f"{self.truncated:,}")
-        return table
+        """A row a figure and a kind of outcome that occurred."""
+        left_out = {"the reference fails": self.failing_references, "not graded": self.ungraded}
+        counts = {
+            "problems": self.problems,
+            **{f"  left out, {reason}": len(names) for reason, names in left_out.items() if names},
+            "samples": self.samples,
+            **{f"  {outcome.value}": self.outcomes[outcome] for outcome in Outcome if self.outcomes[outcome]},
+            **({} if self.truncated is None else {"truncated": self.truncated}),
+        }
+        figures = ((name, interval.text(1, percent=True)) for name, interval in self.figures.items())
+        return table(title, figures, counted(counts))
 
 
 def evaluation_results(
@@ -95,9 +85,3 @@ def evaluation_results(
         failing_references,
         {problems[place].id: why for place, why in broken.items()},
     )
-
-
-def _bounds(interval: Interval) -> dict[str, JsonValue]:
-    """JSON knows no infinity, which the bounds of a single problem's interval are."""
-    named = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: value if math.isfinite(value) else None for name, value in named.items()}

@@ -55,7 +55,7 @@ def test_as_json_and_as_a_table():
     results = found(samples(verdicts, cut=1), verdicts, [1, 2])
     written = results.to_json()
     # one problem whose pass@1 is neither 0 nor 1: nothing bounds it
-    assert written["figures"]["pass@1"] == {"mean": 0.5, "low": None, "high": None}
+    assert written["figures"]["pass@1"] == {"mean": 0.5, "low": None, "high": None, "n": 1}
     assert written["figures"]["pass@2"]["mean"] == 1.0
     assert written["outcomes"] == {outcome.value: 0 for outcome in Outcome} | {"passed": 1, "no_code": 1}
     assert (written["problems"], written["samples"], written["truncated"]) == (1, 2, 1)
