@@ -12,41 +12,42 @@ def asked(sandbox, source, code, context="", entry_points=("f",), licence=()) ->
     return sandbox.run([Program(source, check=Check(code, context, entry_points, licence))])[0]
 
 
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [
-        (DOUBLE, "assert f(2) == 4\nassert f([1]) == [1, 1] and f('a') == 'aa'"),
-        (DOUBLE, "def check(candidate):\n    for i in range(50):\n        assert candidate(i) == 2 * i\ncheck(f)"),
-        ("def f(x): return True", "assert f(0) == 1 and f(0) is True and isinstance(f(0), bool)"),
-        ("def f(x): return 0.1 + 0.2", "assert f(0) != 0.3\nimport math\nassert math.isclose(f(0), 0.3)"),
-        ("def f(a, *, b=1): return a, b", "assert f(1) == (1, 1)\nassert f(1, b=[2]) == (1, [2])"),
-        ("def f(x): return float('nan')", "y = f(1)\nassert y != y"),
-        ("from collections import Counter\ndef f(x): return Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
-        ("def f(x): return (c for c in x)", "assert list(f('abc')) == ['a', 'b', 'c']"),
-        (
-            "import itertools\ndef f(x): return itertools.count(x)",
-            "g = iter(f(3))\nassert [next(g), next(g)] == [3, 4]",
-        ),
-        (
-            "def f(x): raise ValueError('no')",
-            "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'",
-        ),
-        (
-            "class Own(KeyError): pass\ndef f(x): raise Own",
-            "try:\n    f(1)\nexcept Exception:\n    pass\nelse:\n    assert 0",
-        ),
-        (
-            "class Node:\n    def __init__(s, v): s.v = v\ndef f(n): return n.v",
-            "n = Node(3)\nn.v = 4\nassert f(n) == n.v == 4",
-        ),
-        ("nodes = []\ndef f(x):\n    nodes.append(x)\n    return nodes", "f(1)\nassert len(f(2)) == 2"),
-        ("def f(x): return lambda y: x + y", "assert f(1)(2) == 3"),
-        ("def f(x): return 10 ** 5000", "assert f(0) == 10 ** 5000"),
-        ("def f(x):\n    print('noise')\n    return x", "assert f(1) == 1"),
-    ],
-)
-def test_right_programs_pass(any_sandbox, source, code):
-    assert asked(any_sandbox, source, code) == Verdict(Outcome.PASSED)
+RIGHT = [
+    (DOUBLE, "assert f(2) == 4\nassert f([1]) == [1, 1] and f('a') == 'aa'"),
+    (DOUBLE, "def check(candidate):\n    for i in range(50):\n        assert candidate(i) == 2 * i\ncheck(f)"),
+    ("def f(x): return True", "assert f(0) == 1 and f(0) is True and isinstance(f(0), bool)"),
+    ("def f(x): return 0.1 + 0.2", "assert f(0) != 0.3\nimport math\nassert math.isclose(f(0), 0.3)"),
+    ("def f(a, *, b=1): return a, b", "assert f(1) == (1, 1)\nassert f(1, b=[2]) == (1, [2])"),
+    ("def f(x): return float('nan')", "y = f(1)\nassert y != y"),
+    ("from collections import Counter\ndef f(x): return Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
+    ("def f(x): return (c for c in x)", "assert list(f('abc')) == ['a', 'b', 'c']"),
+    (
+        "import itertools\ndef f(x): return itertools.count(x)",
+        "g = iter(f(3))\nassert [next(g), next(g)] == [3, 4]",
+    ),
+    (
+        "def f(x): raise ValueError('no')",
+        "try:\n    f(1)\nexcept ValueError as e:\n    assert str(e) == 'no'",
+    ),
+    (
+        "class Own(KeyError): pass\ndef f(x): raise Own",
+        "try:\n    f(1)\nexcept Exception:\n    pass\nelse:\n    assert 0",
+    ),
+    (
+        "class Node:\n    def __init__(s, v): s.v = v\ndef f(n): return n.v",
+        "n = Node(3)\nn.v = 4\nassert f(n) == n.v == 4",
+    ),
+    ("nodes = []\ndef f(x):\n    nodes.append(x)\n    return nodes", "f(1)\nassert len(f(2)) == 2"),
+    ("def f(x): return lambda y: x + y", "assert f(1)(2) == 3"),
+    ("def f(x): return 10 ** 5000", "assert f(0) == 10 ** 5000"),
+    ("def f(x):\n    print('noise')\n    return x", "assert f(1) == 1"),
+]
+
+
+def test_right_programs_pass(any_sandbox):
+    programs = [Program(source, check=Check(code, entry_points=("f",))) for source, code in RIGHT]
+    verdicts = dict(zip(RIGHT, any_sandbox.run(programs), strict=True))
+    assert {row: verdict for row, verdict in verdicts.items() if verdict != Verdict(Outcome.PASSED)} == {}
 
 
 WRONG = [
@@ -78,22 +79,25 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("source", "outcome", "case", "detail"), WRONG)
-def test_wrong_programs_are_told_how(any_sandbox, source, outcome, case, detail):
+def test_wrong_programs_are_told_how(any_sandbox):
     code = "zero = 0\nassert f(zero) == 0\nassert f(2) == 4"  # a name in a call: work for a checker
-    assert equalities(Check(code, entry_points=("f",))) is None
-    verdict = asked(any_sandbox, source, code)
-    assert (verdict.outcome, verdict.case) == (outcome, case), verdict
-    assert detail.replace("f(0)", "f(zero)") in verdict.detail
+    check = Check(code, entry_points=("f",))
+    assert equalities(check) is None
+    verdicts = any_sandbox.run([Program(source, check=check) for source, *_ in WRONG])
+    for (source, outcome, case, detail), verdict in zip(WRONG, verdicts, strict=True):
+        assert (verdict.outcome, verdict.case) == (outcome, case), (source, verdict)
+        assert detail.replace("f(0)", "f(zero)") in verdict.detail, (source, verdict)
 
 
-@pytest.mark.parametrize(("source", "outcome"), [row[:2] for row in WRONG if "os.write" not in row[0]])
-def test_equalities_give_the_outcomes_that_a_checker_gives(any_sandbox, source, outcome):
+def test_equalities_give_the_outcomes_that_a_checker_gives(any_sandbox):
     code = "def check(candidate):\n    assert candidate(0) == 0\n    assert candidate(2) == 4, 'no'\n\ncheck(f)"
-    assert equalities(Check(code, entry_points=("f",))) is not None
-    verdict = asked(any_sandbox, source, code)
-    assert verdict.outcome is outcome, verdict
-    assert asked(any_sandbox, DOUBLE, code) == Verdict(Outcome.PASSED)
+    check = Check(code, entry_points=("f",))
+    assert equalities(check) is not None
+    expected = {source: outcome for source, outcome, *_ in WRONG if "os.write" not in source}
+    expected[DOUBLE] = Outcome.PASSED
+    verdicts = any_sandbox.run([Program(source, check=check) for source in expected])
+    found = {source: verdict.outcome for source, verdict in zip(expected, verdicts, strict=True)}
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -138,29 +142,29 @@ def f(x):
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("source", "outcome", "detail"),
-    [
-        ("print(int(input()) * 2)", Outcome.PASSED, ""),
-        ("import sys\nprint(sum(map(int, sys.stdin)) * 2)\nsys.exit(0)", Outcome.PASSED, ""),
-        ("import sys\nsys.stdout.write(str(2 * int(sys.stdin.read())) + '  \\r\\n\\n')", Outcome.PASSED, ""),
-        ("import threading\nthreading.Thread(target=lambda: print(2 * int(input()))).start()", Outcome.PASSED, ""),
-        ("import sys\nprint('note', file=sys.stderr)\nprint(2 * int(input()))", Outcome.PASSED, ""),
-        ("print(2 * int(input()), end='')\nimport os, sys\nsys.stdout.flush()\nos._exit(0)", Outcome.PASSED, ""),
-        ("print(6)", Outcome.FAILED, "case 1: expected '-8', got '6'"),
-        ("print()", Outcome.FAILED, "case 0: expected '6', got ''"),
-        ("print(int(input()) * 2)\nraise SystemExit(1)", Outcome.ERROR, "case 0: SystemExit: 1"),
-        ("print(int(input()) * 2)\n1 / 0", Outcome.ERROR, "case 0: ZeroDivisionError: division by zero (line 2)"),
-        ("input(); input()", Outcome.ERROR, "case 0: EOFError"),
-        ("print(", Outcome.SYNTAX_ERROR, "SyntaxError"),
-        ("while True: pass", Outcome.TIMEOUT, "case 0: no end within the time limit"),
-        ("while True: print('a' * 999)", Outcome.OUTPUT_LIMIT, "case 0: more output"),
-    ],
-)
-def test_what_a_program_prints_is_compared_here(any_sandbox, source, outcome, detail):
-    program = Program(source, (IOCase("3\n", "6"), IOCase("-4\n", "-8\n")))
-    verdict = any_sandbox.run([program])[0]
-    assert verdict.outcome is outcome and detail in verdict.detail, verdict
+PRINTS = [
+    ("print(int(input()) * 2)", Outcome.PASSED, ""),
+    ("import sys\nprint(sum(map(int, sys.stdin)) * 2)\nsys.exit(0)", Outcome.PASSED, ""),
+    ("import sys\nsys.stdout.write(str(2 * int(sys.stdin.read())) + '  \\r\\n\\n')", Outcome.PASSED, ""),
+    ("import threading\nthreading.Thread(target=lambda: print(2 * int(input()))).start()", Outcome.PASSED, ""),
+    ("import sys\nprint('note', file=sys.stderr)\nprint(2 * int(input()))", Outcome.PASSED, ""),
+    ("print(2 * int(input()), end='')\nimport os, sys\nsys.stdout.flush()\nos._exit(0)", Outcome.PASSED, ""),
+    ("print(6)", Outcome.FAILED, "case 1: expected '-8', got '6'"),
+    ("print()", Outcome.FAILED, "case 0: expected '6', got ''"),
+    ("print(int(input()) * 2)\nraise SystemExit(1)", Outcome.ERROR, "case 0: SystemExit: 1"),
+    ("print(int(input()) * 2)\n1 / 0", Outcome.ERROR, "case 0: ZeroDivisionError: division by zero (line 2)"),
+    ("input(); input()", Outcome.ERROR, "case 0: EOFError"),
+    ("print(", Outcome.SYNTAX_ERROR, "SyntaxError"),
+    ("while True: pass", Outcome.TIMEOUT, "case 0: no end within the time limit"),
+    ("while True: print('a' * 999)", Outcome.OUTPUT_LIMIT, "case 0: more output"),
+]
+
+
+def test_what_a_program_prints_is_compared_here(any_sandbox):
+    cases = (IOCase("3\n", "6"), IOCase("-4\n", "-8\n"))
+    verdicts = any_sandbox.run([Program(source, cases) for source, *_ in PRINTS])
+    for (source, outcome, detail), verdict in zip(PRINTS, verdicts, strict=True):
+        assert verdict.outcome is outcome and detail in verdict.detail, (source, verdict)
 
 
 def test_large_input_is_read_whole(any_sandbox):
