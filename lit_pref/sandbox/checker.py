@@ -16,8 +16,6 @@ How it ends is written as one line:
     D <test>         the program's process ended             H <text>         the test code itself is broken
 
 <test> counts the assert statements from 0; -1 is before the first.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import ast
@@ -27,14 +25,9 @@ import os
 import sys
 import types
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import lent, peer, plain
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import lent
-    import peer
-    import plain
+from lit_pref.sandbox import lent, peer, plain
 
 CHANNEL, TO_PROGRAM, FROM_PROGRAM = 3, 4, 5
 CHECK_NAME, CONTEXT_NAME = "<check>", "<context>"

@@ -2,29 +2,18 @@
 
 It takes its part of the request out of a file, which it empties as the last of these steps: by that, which nothing
 that it then runs can undo, the worker knows whether it came so far.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
-
-# pathlib would make every fork dearer
-# ruff: noqa: PTH108, PTH118
 
 import os
 import random
 import resource
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import imports, isolate, seccomp, wire
-    from lit_pref.sandbox.unforked import write_all
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import imports
-    import isolate
-    import seccomp
-    import wire
-    from unforked import write_all
+from lit_pref.sandbox import imports, isolate, seccomp, wire
+from lit_pref.sandbox.unforked import write_all
+
 PLACES = 8  # descriptors that a process may be given; the worker's own are above
 
 

@@ -8,8 +8,6 @@ subclass of a builtin type is both, a mirror that holds the value. Numbers below
 
 Each side tells the other which numbers nobody holds there any more, so that a test of many calls does not grow.
 Decoding makes plain values and mirrors only: nothing that a program sends is executed.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import importlib
@@ -18,13 +16,9 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import mirrors, plain
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import mirrors
-    import plain
+from lit_pref.sandbox import mirrors, plain
 
 _ALONE = (lambda things: sys.getrefcount(things[0]))({0: []})  # references to what only a table holds
 

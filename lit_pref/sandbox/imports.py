@@ -3,8 +3,6 @@ programs more than they save the few that use them.
 
 Where a program may open no file, the modules that it names are loaded in its process before it is locked; of the
 standard library alone, whose code is trusted. Not covered there: modules that it names at run time only.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import contextlib

@@ -4,12 +4,7 @@ What a program gets: the interpreter's standard library and the system's shared 
 site-packages; four device nodes; a small scratch folder. No network, no /proc, no other process to see; what system
 calls it may make is for `seccomp.py`. x86_64 and aarch64, Linux >= 5.14.
 Not covered: what the kernel itself leaks (its version, CPU time), and kernel bugs.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
-
-# pathlib would make every fork dearer
-# ruff: noqa: PTH103, PTH120, PTH123
 
 import contextlib
 import ctypes
@@ -19,14 +14,9 @@ import platform
 import signal
 import struct
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import visible
-    from lit_pref.sandbox.seccomp import NOBODY, check
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import visible
-    from seccomp import NOBODY, check
+from lit_pref.sandbox import visible
+from lit_pref.sandbox.seccomp import NOBODY, check
 
 SCRATCH = "/tmp"
 

@@ -4,18 +4,13 @@ It may call what can be called, use the operators that their classes define, and
 test's own classes. Nothing that leads from there to the test's code, its variables or the values that it expects: no
 name that starts with an underscore, no attributes of functions, generators, frames or anything else of Python's own
 but methods. A class keeps its methods: what the test calls later is what the test defined.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import mirrors
-else:  # a file beside this one: nothing inside the sandbox imports the package
-    import mirrors
+from lit_pref.sandbox import mirrors
 
 _OF_FUNCTIONS = ("__name__", "__qualname__", "__module__", "__doc__")  # what functools.wraps copies
 _METHODS = (types.MethodDescriptorType, types.FunctionType, classmethod, staticmethod, types.ClassMethodDescriptorType)

@@ -4,8 +4,6 @@ Type-strict and recursive: True is not 1, 1 is not 1.0, a list is not a tuple; t
 count; 0.0 and -0.0 are equal. A program's process writes this text and the parent compares it with the text of the
 expected value: no object of a program, and no text that it wrote, is ever interpreted outside.
 Not covered: float tolerance, and values of any type but the builtin literals (no subclasses: they could lie).
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import ast

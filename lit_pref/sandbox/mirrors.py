@@ -9,18 +9,13 @@ expected, or simply agree. So an operator whose other operand is not of the prog
 reference needed it at the same place of the test. Without one the object has no such method, or its builtin type's.
 An object that holds a value needs one for each method that the value has too: it could be one thing to `len` and `iter`
 and another to `==`. (Where it holds none, its own methods are all that there is, as in plain Python.)
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import plain
-else:  # a file beside this one: nothing inside the sandbox imports the package
-    import plain
+from lit_pref.sandbox import plain
 
 _ARITHMETIC = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
 OPERATORS = {f"__{name}__" for name in ["eq", "ne", "lt", "le", "gt", "ge", "contains"]}

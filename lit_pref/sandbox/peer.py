@@ -7,21 +7,14 @@
 
 Only one side runs at a time: who asks waits for the answer, and answers meanwhile what the other asks back (the test's
 own functions, which a program was given, may be called while a question is open). `exchange.py` tells the values.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import exchange, mirrors, plain
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import exchange
-    import mirrors
-    import plain
+from lit_pref.sandbox import exchange, mirrors, plain
 
 MAX_NESTED = 100  # questions within questions
 NO_ANSWER = "it wrote what is no answer into its channel"

@@ -2,8 +2,6 @@
 
 Each kind by its parts, from which an equal one is made; the methods of a subclass are never asked. And what crosses by
 its name: types, errors and functions that both processes have.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import importlib

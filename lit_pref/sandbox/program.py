@@ -12,8 +12,6 @@ A program may write such lines too, which gains it nothing: to pass it would hav
 never enters its process. A program without cases passes by the proof line, random for each program, which is out of
 reach of its frames, modules and garbage collector. (Native code that reads its own memory could still find it: where
 programs may be hostile, give cases.)
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import _thread
@@ -25,12 +23,8 @@ import types
 import weakref
 from _queue import SimpleQueue  # `queue` would load threading into every program
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import literal
-else:  # a file beside this one: nothing inside the sandbox imports the package
-    import literal
+from lit_pref.sandbox import literal
 
 CHANNEL = 3  # the file descriptor that lines go to
 SOURCE_NAME = "<program>"

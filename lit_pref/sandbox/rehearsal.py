@@ -2,20 +2,13 @@
 
 CPython rewrites a function's code as it warms up, and a page that is written to must be copied in each process that
 does: 80 pages in each of the two, a sixth of their time.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import json
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import checker, mirrors, served
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import checker
-    import mirrors
-    import served
+from lit_pref.sandbox import checker, mirrors, served
 
 _TIMES = 10  # the interpreter warms up over eight calls
 

@@ -4,8 +4,6 @@ This process never holds what it passes on to them, nor what they write: that go
 through memory that is not forked, so no program inherits what belongs to another. After each request everything that
 it started is killed, and the scratch folder is renewed where it was touched.
 Not covered: programs that tell each other on purpose, by what the kernel counts for all (its load, inode numbers).
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import contextlib
@@ -16,25 +14,12 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import checker, child, isolate, literal, program, seccomp, served, wire
-    from lit_pref.sandbox.scratch import Scratch
-    from lit_pref.sandbox.stopwatch import Stopwatch
-    from lit_pref.sandbox.unforked import Unforked
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import checker
-    import child
-    import isolate
-    import literal
-    import program
-    import seccomp
-    import served
-    import wire
-    from scratch import Scratch
-    from stopwatch import Stopwatch
-    from unforked import Unforked
+from lit_pref.sandbox import checker, child, isolate, literal, program, seccomp, served, wire
+from lit_pref.sandbox.scratch import Scratch
+from lit_pref.sandbox.stopwatch import Stopwatch
+from lit_pref.sandbox.unforked import Unforked
 
 LOOK_SECONDS = 0.01  # a program that fills the pipe (64 KB) waits for the next look
 DEATH_SECONDS = 0.1  # of its own, between a process closing its pipe and its end

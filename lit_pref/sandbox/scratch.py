@@ -1,18 +1,8 @@
-"""The folder in which programs run: empty for each, and with nothing that the one before left on the folder itself.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
-"""
-
-# pathlib would make every fork dearer
-# ruff: noqa: PTH103, PTH116, PTH208
+"""The folder in which programs run: empty for each, and with nothing that the one before left on the folder itself."""
 
 import os
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import isolate
-else:  # a file beside this one: nothing inside the sandbox imports the package
-    import isolate
+from lit_pref.sandbox import isolate
 
 
 class Scratch:

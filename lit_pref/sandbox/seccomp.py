@@ -5,8 +5,6 @@ processes and what could outlive or reach around them. `StrictLock` stands alone
 an allow-list without which a program cannot open, look up or make a file, a socket or a process, nor signal another
 one; what it may import must be loaded before. x86_64 and aarch64.
 Not covered: what the kernel itself leaks (its version, CPU time), and kernel bugs.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import ctypes

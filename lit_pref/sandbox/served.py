@@ -5,8 +5,6 @@ file's stead, which gains it nothing: it learns a call's arguments, gives a resu
 value there, or a mirror that only asks it again. That a further question is asked at all tells it that the test found
 no fault so far, since test code decides by the answers what it asks next; what follows is nothing: each question must
 be answered right when it is first asked, and nothing that it keeps is there when the next program runs.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import copy
@@ -15,14 +13,9 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox import peer, plain, program
-else:  # files beside this one: nothing inside the sandbox imports the package
-    import peer
-    import plain
-    import program
+from lit_pref.sandbox import peer, plain, program
 
 TO_CHECKER, FROM_CHECKER = 3, 4
 

@@ -6,21 +6,14 @@ its time is its own. A look from time to time tells which of both a program is d
 threads, a clock of its own the processor time of each process, threads included.
 
 Where there is no /proc (macOS) or another user's processes are hidden, all time is a program's own.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
-
-# pathlib would make every fork dearer
-# ruff: noqa: PTH208
 
 import contextlib
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lit_pref.sandbox.unforked import Unforked
+from lit_pref.sandbox.unforked import Unforked
 
 _PROCESS_CLOCK = 2  # the kernel's number of a clock is that of a process, inverted, and which of its clocks
 _READY = b"RD"  # running or ready to run; waiting for a disk, which is no more a program's fault

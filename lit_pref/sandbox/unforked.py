@@ -2,8 +2,6 @@
 
 What is here becomes no object of this process, whose freed objects every later program could read. Elsewhere than on
 Linux, where nothing isolates programs, it is memory as any other.
-
-Standard library only: the sandbox's worker script imports this file by its own path.
 """
 
 import mmap

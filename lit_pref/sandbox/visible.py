@@ -1,10 +1,4 @@
-"""What of the file system a program may read: the standard library and shared libraries, without installed packages.
-
-Standard library only: both ends import it, the sandbox's worker script by its own path.
-"""
-
-# pathlib would make every fork dearer
-# ruff: noqa: PTH110, PTH112, PTH118, PTH120, PTH207
+"""What of the file system a program may read: the standard library and shared libraries, without installed packages."""
 
 import glob
 import os
