@@ -222,12 +222,12 @@ def _interrupted(again: str) -> Iterator[None]:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def run_evaluate(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     """Run the recipe that the arguments or a YAML file name."""
     recipe = Recipe(chosen_recipe(arguments, RECIPES, default="pass_at_k"), "evaluate", RECIPES)
     if recipe.name == "reward":
         from lit_pref.cli.evaluate_reward import run_reward
 
-        run_reward(arguments, recipe)
+        run_reward(arguments[1:], recipe)
     else:
-        run_function(evaluate, arguments, _EXAMPLE, _DESCRIPTION, recipe)
+        run_function(evaluate, arguments[1:], _EXAMPLE, _DESCRIPTION, recipe)

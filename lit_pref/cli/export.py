@@ -44,5 +44,5 @@ def read_option(option: str, path: Path) -> dict[str, Any]:
         raise UserError(f"{option}: {error}") from error
 
 
-def run_export(arguments: list[str]) -> None:
-    run_function(export, arguments, "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")
+def run(arguments: list[str]) -> None:
+    run_function(export, arguments[1:], "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")

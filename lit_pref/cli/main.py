@@ -13,16 +13,18 @@ lit-pref: preference learning, from raw material to an aligned policy.
 usage: lit-pref COMMAND [options]
 
 commands
-  fit        train a method on data:        lit-pref fit --config configs/dpo_budget.yaml
+  init       a study of your own, with an objective to change:
+                                            lit-pref init my-study
+  fit        train a method on data:        lit-pref fit --config dpo_budget
   validate   its validation figures:        lit-pref validate --config CONFIG --ckpt_path CHECKPOINT
   test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
   predict    a figure for each held-out item, as predictions.parquet:
                                             lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
   synthesize problems with tests -> samples -> preference pairs, or source code -> code pairs; resumable:
-                                            lit-pref synthesize --config configs/synthesize/execution_pairs.yaml
-                                            lit-pref synthesize --config configs/synthesize/code_pairs.yaml
+                                            lit-pref synthesize --config synthesize/execution_pairs
+                                            lit-pref synthesize --config synthesize/code_pairs
   evaluate   pass@k on a benchmark:         lit-pref evaluate --task HumanEval --policy my-model
-             a reward model:                lit-pref evaluate --config configs/evaluate/best_of_n.yaml
+             a reward model:                lit-pref evaluate --config evaluate/best_of_n
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
 
@@ -40,10 +42,12 @@ callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpo
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
 policies     embedded:base, embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
 
+CONFIG is a YAML file, or one of the kit's own by its name: dpo_budget, data/pairs, paper/code_dpo_deepseek.
+A class of your own is named by its module in the working folder: --model.objective my_objectives.Mine
 Every constructor argument is an option and a YAML key; a later --config or option wins:
-  lit-pref fit --config configs/dpo_budget.yaml --model.objective.beta 0.3 --trainer.max_epochs 1
-  lit-pref fit --config configs/dpo.yaml --model.objective SimPO --model.objective.beta 2.0
-  lit-pref fit --config configs/dpo.yaml --config configs/data/pairs.yaml --data.train pairs.jsonl
+  lit-pref fit --config dpo_budget --model.objective.beta 0.3 --trainer.max_epochs 1
+  lit-pref fit --config dpo --model.objective SimPO --model.objective.beta 2.0
+  lit-pref fit --config dpo --config data/pairs --data.train pairs.jsonl
   lit-pref COMMAND --help                  all options of a command
   lit-pref fit --model.help DPOModule      the arguments of a class
   lit-pref fit --config CONFIG --print_config    the resolved configuration
@@ -56,8 +60,9 @@ options
 
 # A disk that is full or may not be written, a path that cannot be: wherever a library met them.
 _OF_DISK = (ENOSPC, EDQUOT, EACCES, EPERM, EROFS, EEXIST, EISDIR, ENOTDIR, ENAMETOOLONG, ELOOP)
-_TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-_COMMANDS = (*_TRAINER_COMMANDS, "synthesize", "evaluate", "export")
+# Each command, and the module whose `run` it is.
+_COMMANDS = {each: each for each in ("init", "synthesize", "evaluate", "export")}
+_COMMANDS |= dict.fromkeys(("fit", "validate", "test", "predict"), "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given[0] not in _COMMANDS:
         _exit_with(_unknown_command(given[0]))
     try:
-        _run(given[0], given)
+        _run(given)
     except KeyboardInterrupt as interrupt:
         way_on = f"go on with: {interrupt}" if str(interrupt) else "the same command goes on from what is finished"
         print(f"\nlit-pref: interrupted; {way_on}", file=sys.stderr)
@@ -87,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit_with(_of_disk(error) if isinstance(error, OSError) else str(error))
 
 
-def _run(command: str, arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> None:
+    from importlib import import_module
+
     from lit_pref.cli.configs import with_own_configs
 
     if "" not in sys.path:
@@ -96,22 +103,7 @@ def _run(command: str, arguments: list[str]) -> None:
         # multiprocessing hand the path on.
         sys.path.append("")
     arguments = with_own_configs(arguments)
-    if command in _TRAINER_COMMANDS:
-        from lit_pref.cli.train import run_trainer
-
-        run_trainer(arguments)
-    elif command == "synthesize":
-        from lit_pref.cli.synthesize import run_synthesize
-
-        run_synthesize(arguments[1:])
-    elif command == "evaluate":
-        from lit_pref.cli.evaluate import run_evaluate
-
-        run_evaluate(arguments[1:])
-    else:
-        from lit_pref.cli.export import run_export
-
-        run_export(arguments[1:])
+    import_module(f"lit_pref.cli.{_COMMANDS[arguments[0]]}").run(arguments)
 
 
 def _is_for_user(error: Exception) -> bool:

@@ -215,12 +215,12 @@ def _check(
         raise UserError(f"--min_kill_rate: must be in [0, 1], got {min_kill_rate}")
 
 
-def run_synthesize(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     """Run the recipe that the arguments or a YAML file name."""
     recipe = Recipe(chosen_recipe(arguments, RECIPES, default="execution_pairs"), "synthesize", RECIPES)
     if recipe.name == "code_pairs":
         from lit_pref.cli.synthesize_code_pairs import run_code_pairs
 
-        run_code_pairs(arguments, recipe)
+        run_code_pairs(arguments[1:], recipe)
     else:
-        run_function(synthesize, arguments, _EXAMPLE, _DESCRIPTION, recipe)
+        run_function(synthesize, arguments[1:], _EXAMPLE, _DESCRIPTION, recipe)

@@ -370,7 +370,7 @@ def _with_checked_checkpoints(plugins: Any) -> list[Any]:
     return given if own else [*given, CheckedCheckpointIO()]
 
 
-def run_trainer(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
     """Parse `fit --config ...` and the like, and run it."""
     command = arguments[0]
     # LightningCLI wants its arguments from the command line; a caller in Python gets the same. The first one stays:
