@@ -20,7 +20,7 @@ from benchmarks.cells import figures, run_all
 ARMS = {
     "RFT": ("--config", "configs/sft_passing.yaml"),
     "DPO": ("--config", "configs/dpo.yaml"),
-    "DPO, weak model's pairs": ("--config", "configs/dpo.yaml", "--data.sampled_policy", "embedded:coder-weak"),
+    "DPO, weak model's pairs": ("--config", "configs/dpo.yaml", "--data.samples.sampled_policy", "embedded:coder-weak"),
     "DPO, best against worst": ("--config", "configs/dpo.yaml", "--data.strategy", "best_vs_worst"),
 }
 
@@ -38,7 +38,7 @@ FACTORS = {
     "start policy": Factor("--model.policy", "embedded:coder", ("embedded:coder-weak", "embedded:coder-strong")),
     "pairs a problem": Factor("--data.pairs_per_problem", "1", ("2", "4"), ("DPO",)),
     "learning rate": Factor("--model.optimizer.lr", "", ("1.5e-5", "3e-5", "6e-5", "1e-4", "2e-4")),
-    "temperature": Factor("--data.sampling.temperature", "1.0", ("0.6", "1.4")),
+    "temperature": Factor("--data.samples.sampling.temperature", "1.0", ("0.6", "1.4")),
 }
 
 

@@ -102,7 +102,7 @@ def run_cell(name: str, seed: int, split: "Split", scratch: Path) -> dict[str, A
                     policy, fresh_head=arm.fresh_head, append_eos=arm.append_eos, optimizer=adamw(arm.lr)
                 )
 
-            figures = _finetune(module, _data(arm, task, size, seed, split), arm.epochs, task, split)
+            figures = _finetune(module, _data(arm, task, size, seed), arm.epochs, task, split)
             found["sizes"].setdefault(str(size), {}).update(figures)
     return found
 
@@ -119,7 +119,7 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
     module = PMPretrainModule(
         START, arm.rm_coef, arm.lm_coef, append_eos=arm.append_eos, optimizer=adamw(**PRETRAINING)
     )
-    data = CodePairsDataModule(descriptions=arm.descriptions, answers=_task_pairs(arm), seed=seed)
+    data = CodePairsDataModule(train_size=arm.descriptions, answers=_task_pairs(arm), seed=seed)
     trainer, seconds = _fit(module, data, epochs=1)
     folder = scratch / "pretrained"
     export_reward_model(module.model, module.score_head, module.tokenizer, folder, arm.append_eos)
@@ -137,13 +137,14 @@ def _task_pairs(arm: Arm) -> "StrongWeakPairs":
     return StrongWeakPairs(**fields)
 
 
-def _data(arm: Arm, task: Any, size: int, seed: int, split: "Split") -> Any:
-    from lit_pref.datamodules import ExecutionPairsDataModule, TaskPairsDataModule
+def _data(arm: Arm, task: Any, size: int, seed: int) -> Any:
+    from lit_pref.datamodules import ExecutionPairsDataModule, Samples, TaskPairsDataModule
 
     if not arm.solver:
-        return TaskPairsDataModule(task, size, split, 16, batch_size=BATCH, seed=seed)
+        return TaskPairsDataModule(task, size, 16, batch_size=BATCH, seed=seed)
+    samples = Samples(8, _sampling(), START)
     return ExecutionPairsDataModule(
-        task, size, 8, _sampling(), "length_matched", 1, split, 100, START, batch_size=BATCH, seed=seed
+        task, size, 100, samples=samples, strategy="length_matched", batch_size=BATCH, seed=seed
     )
 
 

@@ -40,7 +40,7 @@ def arguments_of(cell: Cell) -> list[str]:
     return [
         *("--config", f"configs/{config}.yaml", *extra),
         *("--model.optimizer.lr", str(cell.rate), "--seed_everything", str(cell.seed)),
-        *("--data.held_out", cell.split, "--config", f"benchmarks/evaluate_{cell.split}.yaml"),
+        *("--config", f"benchmarks/evaluate_{cell.split}.yaml"),
     ]
 
 

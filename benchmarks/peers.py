@@ -75,7 +75,7 @@ def lightning_epoch(
             default_root_dir=scratch,
         )
         start = time.perf_counter()
-        trainer.fit(module, PairsDataModule(str(pairs), validation_share=0.0, batch_size=batch_size, seed=0))
+        trainer.fit(module, PairsDataModule(str(pairs), validation_size=0.0, batch_size=batch_size, seed=0))
         whole = time.perf_counter() - start
     logps = [steps.first[f"train/{name}"] for name in LOGPS if f"train/{name}" in steps.first]
     tokens = sum(steps.tokens)

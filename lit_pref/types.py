@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -237,6 +237,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = get_args(Split)
     references_pass: bool = False
     failing_references: FailingReferences = "leave_out"
 
@@ -257,6 +258,7 @@ class ChoiceTask(ABC):
     """Questions with options."""
 
     name: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = get_args(Split)
 
     @abstractmethod
     def questions(self, split: Split, count: int | None, seed: int) -> list[MultipleChoice]:
@@ -267,6 +269,7 @@ class PairTask(ABC):
     """Preference pairs that a task knows how to make."""
 
     name: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = get_args(Split)
 
     @abstractmethod
     def pairs(self, split: Split, count: int | None, seed: int) -> list[PreferencePair]:

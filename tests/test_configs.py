@@ -28,17 +28,7 @@ EMBEDDED_TASKS = {
 }
 each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
 
-SMALL = {
-    "problems": 30,
-    "descriptions": 60,
-    "pairs": 40,
-    "held_out_pairs": 20,
-    "held_out_problems": 30,
-    "samples": 4,
-    "train_size": 40,
-    "validation_size": 10,
-    "batch_size": 8,
-}
+SMALL = {"train_size": 60, "validation_size": 30, "samples.each": 4, "batch_size": 8}
 
 
 def missing(written: Any, resolved: Any, at: str = "") -> list[str]:
@@ -117,7 +107,7 @@ def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     if written["class_path"] == "TaskPairsDataModule":
         return [f"--data.task={json.dumps(embedded(written['init_args']['task']))}"]
     if written["class_path"] == "CodePairsDataModule":
-        return ["--data.train=null", f"--data.descriptions={SMALL['descriptions']}", "--data.validation_share=0.1"]
+        return ["--data.train=null", f"--data.train_size={SMALL['train_size']}", "--data.validation_size=0.1"]
     rows = [{"prompt": f"# add {i}\n", "chosen": "    return x + 1\n", "rejected": "    x\n"} for i in range(160)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [f"--data.train={folder / 'pairs.jsonl'}"]
@@ -140,7 +130,7 @@ def test_trains_two_steps(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("LIT_PREF_CACHE", str(shared_cache))
     written = yaml.safe_load(config.read_text())
-    sizes = [f"--data.{key}={SMALL[key]}" for key in SMALL if key in written["data"]["init_args"]]
+    sizes = [f"--data.{key}={SMALL[key]}" for key in SMALL if key.split(".")[0] in written["data"]["init_args"]]
     callbacks = written["trainer"]["callbacks"]
     place = [f"--runs_folder={tmp_path}", "--run_name=run"]
     steps = ["--trainer.max_epochs=2", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
@@ -169,7 +159,7 @@ def test_own_pairs_are_laid_over_a_config(tmp_path: Path, monkeypatch: pytest.Mo
     rows = [{"prompt": f"# add {i}\n", **sides} for i in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     overlay = ["--config", str(ROOT / "configs/dpo.yaml"), "--config", str(ROOT / "configs/data/pairs.yaml")]
-    own = ["--data.train", str(tmp_path / "pairs.jsonl"), "--data.validation_share", "0.2", "--data.batch_size", "4"]
+    own = ["--data.train", str(tmp_path / "pairs.jsonl"), "--data.validation_size", "0.2", "--data.batch_size", "4"]
     run = ["--runs_folder", str(tmp_path), "--run_name", "run", "--trainer.log_every_n_steps", "1"]
     main(["fit", *overlay, *own, *run])
     summary = json.loads((tmp_path / "dpo" / "run" / "summary.json").read_text())

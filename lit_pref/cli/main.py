@@ -30,7 +30,7 @@ commands
 
 modules      DPOModule, SFTModule, PMPretrainModule, RewardFinetuneModule
 data         ExecutionPairsDataModule, PassingSamplesDataModule, CodePairsDataModule, TaskPairsDataModule,
-             PairsDataModule, DemonstrationsDataModule
+             PairsDataModule, DemonstrationsDataModule; their arguments: Samples, SplitNames, Loading
 objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget
 reward loss  BradleyTerry

@@ -2,16 +2,21 @@
 
 from lit_pref.datamodules.code_pairs import CodePairsDataModule
 from lit_pref.datamodules.demonstrations import DemonstrationsDataModule
-from lit_pref.datamodules.execution import ExecutionPairsDataModule
+from lit_pref.datamodules.execution import ExecutionPairsDataModule, Samples
+from lit_pref.datamodules.files import SplitNames
 from lit_pref.datamodules.pairs import PairsDataModule
 from lit_pref.datamodules.passing_samples import PassingSamplesDataModule
 from lit_pref.datamodules.task_pairs import TaskPairsDataModule
+from lit_pref.datamodules.trees import Loading
 
 __all__ = [
     "CodePairsDataModule",
     "DemonstrationsDataModule",
     "ExecutionPairsDataModule",
+    "Loading",
     "PairsDataModule",
     "PassingSamplesDataModule",
+    "Samples",
+    "SplitNames",
     "TaskPairsDataModule",
 ]

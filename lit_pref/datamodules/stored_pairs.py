@@ -3,113 +3,128 @@
 Tokens are found by later runs and read as batches need them, so that memory grows by some bytes a pair.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lit_pref.data.batches.loading import PairCollate, TreeDataset
 from lit_pref.data.formats.shares import held_out_rows
 from lit_pref.data.tokens.cache import PairSource, token_store
-from lit_pref.data.tokens.store import StoredTrees, TokenStore
-from lit_pref.datamodules.trees import Stage, _TreeDataModule, tell_left_out
+from lit_pref.data.tokens.store import TokenStore
+from lit_pref.datamodules.files import NamedSource
+from lit_pref.datamodules.trees import Loading, _TreeDataModule, tell_left_out
 from lit_pref.errors import UserError
 from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.types import Split
 
 
 class _StoredPairsDataModule(_TreeDataModule):
-    """A subclass's `_sources` says which pairs; without validation pairs a share of the training pairs is held out.
+    """A subclass's `_source` says which pairs; validation and test pairs without a source are held out of training's.
 
-    validation_share: how much that is, in [0, 1), drawn by prompt with numpy from the seed.
+    named: the splits that have a source of their own.
+    validation_size, test_size: how many are held out otherwise, as a share in [0, 1) or a count, whole prompts drawn
+        with numpy from the seed.
     """
 
     def __init__(
         self,
-        validation_share: float,
+        named: Mapping[Split, NamedSource],
+        validation_size: int | float,
+        test_size: int | float,
+        policy: str | None,
         batch_size: int,
-        max_tokens_per_batch: int | None,
+        loading: Loading,
         seed: int | None,
-        num_workers: int,
     ) -> None:
-        super().__init__(batch_size, max_tokens_per_batch, seed, num_workers)
-        if not 0 <= validation_share < 1:
-            raise ValueError(f"validation_share must be in [0, 1), got {validation_share}")
-        self.validation_share = validation_share
+        super().__init__(policy, batch_size, loading, seed)
+        self.named = named
+        self.sizes: dict[Split, int | float] = {"validation": validation_size, "test": test_size}
+        for split, size in self.sizes.items():
+            if size < 0 or (isinstance(size, float) and size >= 1):
+                raise ValueError(f"{split}_size must be a share in [0, 1) or a count >= 0, got {size}")
         self.prepare_data_per_node = False  # one cache folder for all
-        self._stores: dict[Split, TokenStore] = {}  # from `prepare_data` to `setup`
-        self._names: dict[Split, str] = {}  # of their sources, on the process that made them
+        self._prepared: dict[Split, TokenStore] = {}  # on the first process, until `setup` shares them
+        self._stores: dict[Split, TokenStore] = {}
 
-    def _sources(self) -> dict[Split, PairSource]:
+    def _source(self, split: Split) -> PairSource:
         raise NotImplementedError
+
+    def splits(self) -> list[Split]:
+        return ["train", *(split for split, size in self.sizes.items() if split in self.named or size)]
+
+    def forget_other_module(self) -> None:
+        if self._made_for is not self.module:
+            self._stores.clear()
+        super().forget_other_module()
 
     def prepare_data(self) -> None:
         """Lightning calls this on the first process alone, while the others wait."""
-        self._forget_other_consumer()
-        if not self.data:
-            self._stores = self._find_stores()
+        self.forget_other_module()
+        for split in self.needed(self.stage):
+            owner = self._owner(split)
+            if split not in self.data and owner not in self._stores and owner not in self._prepared:
+                self._prepared[owner] = self._find(owner)
 
-    def setup(self, stage: str) -> None:
-        self._forget_other_consumer()
-        if self.data:
+    def _owner(self, split: Split) -> Split:
+        """The split whose source holds a split's pairs."""
+        return split if split in self.named else "train"
+
+    def _find(self, owner: Split) -> TokenStore:
+        return token_store(self._source(owner), self.module.tokenizer, default_cache_folder(), quiet=not self.first)
+
+    def _store(self, owner: Split) -> TokenStore:
+        """The first process's store; a process that does not see its folder, on another machine, makes its own."""
+        if owner not in self._stores:
+            store = self._prepared.pop(owner, None)
+            if self.first or self.world_size == 1:
+                store = store or self._find(owner)
+            if self.world_size > 1:
+                assert self.trainer is not None
+                folder = self.trainer.strategy.broadcast(Path() if store is None else store.folder)
+                store = store or (TokenStore(folder) if folder.is_dir() else self._find(owner))
+            assert store is not None
+            self._stores[owner] = store
+            self._tell(owner, store)
+        return self._stores[owner]
+
+    def _add(self, split: Split) -> None:
+        owner = self._owner(split)
+        store = self._store(owner)
+        rows = None if owner != "train" else self._rows(store)[split]
+        if rows is not None and not len(rows) and split != "train" and len(store):
+            if split == "test":
+                raise UserError("no test data: the pairs have too few prompts to hold any out; give data.test")
+            if self.first:
+                print("validation: the pairs have one prompt, so none is held out and nothing is measured", flush=True)
             return
-        stores = self._shared_stores()
-        for split, store in stores.items():
-            self._tell(split, store)
-        if "validation" in stores:
-            self._add("train", stores["train"].trees())
-            self._add("validation", stores["validation"].trees())
-            return
-        store = stores["train"]
-        assert self.trainer is not None
-        held_out = held_out_rows(store.prompts(), self.validation_share, self.seed)
-        if self.validation_share and len(store) > len(held_out) == 0 and self.trainer.is_global_zero:
-            print("validation: the pairs have one prompt, so none is held out and nothing is measured", flush=True)
         # In the order of the store: the sampler shuffles, and neighbours on the disk are found together.
-        self._add("train", store.trees(np.setdiff1d(np.arange(len(store), dtype=np.int32), held_out)))
-        if len(held_out):
-            self._add("validation", store.trees(held_out))
-
-    def _find_stores(self) -> dict[Split, TokenStore]:
-        quiet = self.trainer is not None and not self.trainer.is_global_zero
-        sources = self._sources()
-        self._names = {split: source.source for split, source in sources.items()}
-        return {
-            split: token_store(source, self.consumer.tokenizer, default_cache_folder(), quiet)
-            for split, source in sources.items()
-        }
-
-    def _shared_stores(self) -> dict[Split, TokenStore]:
-        """The first process's stores; a process that does not see its folders, on another machine, makes its own."""
-        assert self.trainer is not None
-        stores, self._stores = self._stores, {}
-        if self.trainer.world_size == 1:
-            return stores or self._find_stores()
-        if self.trainer.is_global_zero and not stores:
-            stores = self._find_stores()
-        folders = self.trainer.strategy.broadcast({split: store.folder for split, store in stores.items()})
-        if stores:
-            return stores
-        if not all(folder.is_dir() for folder in folders.values()):
-            return self._find_stores()
-        return {split: TokenStore(folder) for split, folder in folders.items()}
-
-    def _tell(self, split: Split, store: TokenStore) -> None:
-        """Print what was left out or cut, and write the rows that were no pairs into the run folder."""
-        if self.trainer is None or not self.trainer.is_global_zero:
-            return
-        folder = Path(self.trainer.default_root_dir)
-        tell_left_out(self._names[split], split, store.records, store.skipped, folder)
-        if len(store.counts) > 1:
-            print(f"{split}: {len(store):,} pairs, {store.counts}", flush=True)
-
-    def _add(self, stage: Stage, trees: StoredTrees) -> None:
+        trees = store.trees(rows)
         if not trees:
-            source = self._names.get("validation" if stage == "validation" else "train") or self._names.get(
-                "train", "the data"
-            )
-            first = "".join(f"; the first: {message}" for message in trees.store.skipped["first_messages"][:1])
-            raise UserError(f"no pair of {source} is left to train on or to validate with: {trees.store.counts}{first}")
-        self._check_vocabulary(trees.store.largest_id)
-        collate = PairCollate(self.consumer.tokenizer.pad_token_id, self.consumer.row_layout, trees.margins)
-        self.data[stage] = TreeDataset(trees, collate)
-        self.fingerprints[stage] = trees.fingerprint
+            first = "".join(f"; the first: {message}" for message in store.skipped["first_messages"][:1])
+            source = self._source(owner).source
+            raise UserError(f"no pair of {source} is left to train on or to validate with: {store.counts}{first}")
+        self._check_vocabulary(store.largest_id)
+        collate = PairCollate(self.module.tokenizer.pad_token_id, self.module.row_layout, trees.margins)
+        self._keep(split, TreeDataset(trees, collate), trees.fingerprint, store.counts)
+
+    def _rows(self, store: TokenStore) -> dict[Split, npt.NDArray[np.int32]]:
+        """The rows of the training data's store that each split gets, ascending."""
+        prompts_N, left = store.prompts(), np.arange(len(store), dtype=np.int32)
+        rows: dict[Split, npt.NDArray[np.int32]] = {}
+        for split, size in self.sizes.items():
+            if split not in self.named:
+                count = size if isinstance(size, int) else size and max(1, round(size * len(store)))
+                rows[split] = left[held_out_rows(prompts_N[left], int(count), self.seed)]
+                left = np.setdiff1d(left, rows[split])
+        return {"train": left, **rows}
+
+    def _tell(self, owner: Split, store: TokenStore) -> None:
+        """Print what was left out or cut, and write the rows that were no pairs into the run folder."""
+        if not self.first:
+            return
+        folder = None if self.trainer is None else Path(self.trainer.default_root_dir)
+        tell_left_out(self._source(owner).source, owner, store.records, store.skipped, folder)
+        if len(store.counts) > 1:
+            print(f"{owner}: {len(store):,} pairs, {store.counts}", flush=True)

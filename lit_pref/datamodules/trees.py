@@ -1,55 +1,45 @@
-"""What all data modules share: token trees made once, loaders in a seeded order, fingerprints for the run record."""
+"""What all data modules share: each split made once and only where it is needed, loaders in a seeded order, a look at
+rows without a fit, fingerprints for the run record."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
+from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, PairCollate, Steps, TreeDataset, batch_loader
 from lit_pref.data.batches.order import Batching
 from lit_pref.data.batches.position import DataPosition, last_step
 from lit_pref.data.reading.rows import tell_unused
+from lit_pref.datamodules.policy import NamedPolicy, PolicyModule
 from lit_pref.errors import UserError
 from lit_pref.storage.files import write_json
-from lit_pref.types import RowLayout
-
-Stage = Literal["train", "validation"]
+from lit_pref.types import Split
 
 
-class PolicyModule(Protocol):
-    """What data modules ask of the module they feed: its model and tokenizer, how it lays out batches, what ends a
-    completion, and whether a loss of its is a mean over imitated tokens."""
+@dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
+class Loading:
+    """How batches are filled and by whom they are put together.
 
-    model: Any
-    tokenizer: Any
-    policy: str
-    row_layout: RowLayout
-    append_eos: bool
-    averages_tokens: bool
+    Args:
+        max_tokens_per_batch: fill each batch with as many rows as take up to so many tokens, a prompt counted once,
+            instead of batch_size; the loss stays a mean over rows, also of accumulated batches and of devices.
+        num_workers: processes that collate batches; 0 is the main one, which is usually fastest.
+    """
 
+    max_tokens_per_batch: int | None = None
+    num_workers: int = 0
 
-class NamedSource(NamedTuple):
-    """A file, glob, folder or hub id, and which of its splits, or a slice of them."""
-
-    source: str
-    split: str
-
-
-def named_sources(
-    train: str | None, validation: str | None, train_split: str, validation_split: str | None
-) -> dict[Stage, NamedSource]:
-    """Where the rows of each stage come from; a validation split without a source of its own is the training data's."""
-    named: dict[Stage, NamedSource] = {}
-    if train is not None:
-        named["train"] = NamedSource(train, train_split)
-    if validation is not None or (train is not None and validation_split is not None):
-        named["validation"] = NamedSource(validation or train or "", validation_split or "validation")
-    return named
+    def __post_init__(self) -> None:
+        if self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1:
+            raise ValueError(f"max_tokens_per_batch must be >= 1, got {self.max_tokens_per_batch}")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must be >= 0, got {self.num_workers}")
 
 
 def run_seed() -> int:
@@ -58,58 +48,136 @@ def run_seed() -> int:
 
 
 class _TreeDataModule(LightningDataModule):
-    """Loaders over `TreeDataset`s that a subclass's `setup` puts into `self.data`, by stage.
+    """Loaders over the `TreeDataset` of each split, which a subclass's `_add` makes.
 
-    max_tokens_per_batch: None takes `batch_size` rows.
+    policy: whose tokens to show without a fit; in a fit it is the module that is fed.
+    batch_size: rows a batch and device.
     seed: of the order, and of what a subclass draws; None is the run's `seed_everything`.
     """
 
-    def __init__(self, batch_size: int, max_tokens_per_batch: int | None, seed: int | None, num_workers: int) -> None:
+    def __init__(self, policy: str | None, batch_size: int, loading: Loading, seed: int | None) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        if max_tokens_per_batch is not None and max_tokens_per_batch < 1:
-            raise ValueError(f"max_tokens_per_batch must be >= 1, got {max_tokens_per_batch}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers must be >= 0, got {num_workers}")
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be >= 0, got {seed}")
-        self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
-        self.num_workers = num_workers
+        self.policy, self.batch_size, self.loading = policy, batch_size, loading
         self.seed = run_seed() if seed is None else seed
-        self.data: dict[Stage, TreeDataset[Any]] = {}
+        self.data: dict[Split, TreeDataset[Any]] = {}
         self.fingerprints: dict[str, str] = {}
+        self.counts: dict[str, Mapping[str, int]] = {}  # what became of each split's rows
+        self._named: NamedPolicy | None = None
         self._made_for: PolicyModule | None = None
         self._resume_at: DataPosition | None = None
 
-    @property
-    def consumer(self) -> PolicyModule:
-        """The module that is being fed."""
-        if self.trainer is None or self.trainer.lightning_module is None:
-            raise RuntimeError(f"{type(self).__name__} tokenizes with its module's tokenizer: run it through a Trainer")
-        return self.trainer.lightning_module  # type: ignore[return-value]
+    # --- whom the data is for -----------------------------------------------------------------------------------------
 
-    def _forget_other_consumer(self) -> None:
+    @property
+    def module(self) -> PolicyModule:
+        """The module that is being fed; without a fit, the named policy in its place."""
+        if self.trainer is not None and self.trainer.lightning_module is not None:
+            return self.trainer.lightning_module  # type: ignore[return-value]
+        if self.policy is None:
+            raise UserError(
+                f"{type(self).__name__} makes tokens for a policy: run it through a Trainer, or name one, as in "
+                f'{type(self).__name__}(..., policy="embedded:coder")'
+            )
+        if self._named is None:
+            self._named = NamedPolicy(self.policy)
+        return self._named
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module will train: what a data module computes with it is computed there."""
+        return torch.get_default_device() if self.trainer is None else self.trainer.strategy.root_device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first process, which prints and writes."""
+        return self.trainer is None or self.trainer.is_global_zero
+
+    @property
+    def world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def stage(self) -> str:
+        """`fit`, `validate`, `test` or `predict`."""
+        running = None if self.trainer is None else self.trainer.state.fn
+        return "fit" if running is None else running.value
+
+    def forget_other_module(self) -> None:
         """Drop what was made for another module: its tokenizer, its layout of batches, its samples."""
-        if self._made_for is not self.consumer:
+        if self._made_for is not self.module:
             self.data.clear()
             self.fingerprints.clear()
-            self._made_for = self.consumer
+            self.counts.clear()
+            self._made_for = self.module
 
     def _check_vocabulary(self, largest_id: int) -> None:
         """Raises UserError for a token that the model does not embed."""
-        embedded, known = self.consumer.model.get_input_embeddings().weight.shape[0], len(self.consumer.tokenizer)
+        embedded, known = self.module.model.get_input_embeddings().weight.shape[0], len(self.module.tokenizer)
         if largest_id >= embedded:
             raise UserError(
                 f"the token {largest_id} of the data is beyond the {embedded:,} that the model embeds, and the "
                 f"tokenizer has {known:,}: choose a tokenizer and a model that belong together"
             )
 
-    @property
-    def device(self) -> torch.device:
-        """Where the module will train: what a data module computes with it is computed there."""
-        assert self.trainer is not None
-        return self.trainer.strategy.root_device
+    # --- splits -------------------------------------------------------------------------------------------------------
+
+    def splits(self) -> Sequence[Split]:
+        """Those that there is data of."""
+        raise NotImplementedError
+
+    def _add(self, split: Split) -> None:
+        """Make a split's data and `_keep` it. All processes come here together."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        for split in self.needed(stage):
+            self.make(split)
+
+    def make(self, split: Split) -> None:
+        """Make a split's data unless it is there. All processes together, while the module has its first weights."""
+        self.forget_other_module()
+        if split not in self.data:
+            self._add(split)
+
+    def needed(self, stage: str) -> list[Split]:
+        """What `fit`, `validate`, `test` or `predict` reads. Raises UserError where there is no such data."""
+        there = self.splits()
+        if stage == TrainerFn.FITTING:
+            return [split for split in ("validation", "train") if split in there]
+        wanted: Split = "validation" if stage == TrainerFn.VALIDATING else self._predicted(stage)
+        if wanted not in there:
+            raise UserError(f"no {wanted} data: give data.{wanted} or data.{wanted}_size")
+        return [wanted]
+
+    def _predicted(self, stage: str) -> Split:
+        """Predictions are of the test data; where there is none, of the validation data."""
+        there = self.splits()
+        return "validation" if stage == TrainerFn.PREDICTING and "test" not in there else "test"
+
+    def _keep(self, split: Split, data: TreeDataset[Any], fingerprint: str, counts: Mapping[str, int]) -> None:
+        self.data[split], self.fingerprints[split], self.counts[split] = data, fingerprint, counts
+
+    def show(self, rows: int = 3, split: Split = "train") -> None:
+        """Print a split's first rows as the model sees them, special tokens included, and what the limits cut."""
+        self.make(split)
+        data, decode = self.data[split], self.module.tokenizer.decode
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts[split].items() if count)
+        print(f"{split}: {len(data):,} rows ({counts})")
+        for row in range(min(rows, len(data))):
+            tree = data.trees[row]
+            pair = isinstance(data.collate, PairCollate)
+            print(f"row {row}: {tree.shared_length:,} tokens, the prompt counted once")
+            print(f"  prompt, {len(tree.prompt_ids):,} tokens: {decode(tree.prompt_ids)!r}")
+            for number, ids in enumerate(tree.completion_ids):
+                name = ("chosen", "rejected")[number] if pair else f"completion {number + 1}"
+                cut = self.module.append_eos and ids[-1] != self.module.tokenizer.eos_token_id
+                print(f"  {name}, {len(ids):,} tokens{', cut at its end' * cut}: {decode(ids)!r}")
+
+    # --- going on within an epoch -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """How far the run has come in its epoch, and what its order of batches depends on; it lies in checkpoints."""
@@ -140,77 +208,94 @@ class _TreeDataModule(LightningDataModule):
     def _order(self) -> dict[str, Any]:
         """All that the batches of an epoch and their order depend on, by the name of what sets it."""
         assert self.trainer is not None
+        max_tokens = self.loading.max_tokens_per_batch
         return {
             "data.seed": self.seed,
-            "data.batch_size": self.batch_size if self.max_tokens_per_batch is None else None,
-            "data.max_tokens_per_batch": self.max_tokens_per_batch,
-            "layout": self.consumer.row_layout,
+            "data.batch_size": self.batch_size if max_tokens is None else None,
+            "data.loading.max_tokens_per_batch": max_tokens,
+            "layout": self.module.row_layout,
             "devices": self.trainer.world_size,
             "trainer.accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "training data": self.fingerprints.get("train"),
         }
 
+    # --- loaders ------------------------------------------------------------------------------------------------------
+
     def train_dataloader(self) -> DataLoader[Any]:
         resume_at, self._resume_at = self._resume_at, None
-        return self._loader("train", shuffle=True, resume_at=resume_at)
+        return self._loader("train", resume_at)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("validation", shuffle=False) if "validation" in self.data else []
+        return self._loader("validation") if "validation" in self.data else []
 
-    # Test and predict read the same held-out data as validate: each subclass's arguments say which that is.
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test")
 
-    def ordered_loader(self, stage: Stage) -> DataLoader[Any] | None:
-        """Every row of a stage once, on every rank, shortest first; None where there is no such data."""
-        if stage not in self.data:
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self._predicted(TrainerFn.PREDICTING))
+
+    def ordered_loader(self, split: Split) -> DataLoader[Any] | None:
+        """Every row of a split once, on every rank, shortest first; None where there is no such data."""
+        if split not in self.data:
             return None
-        data = self.data[stage]
+        data = self.data[split]
         return batch_loader(data, BatchSampler(self._batching(data), shuffle=False, seed=0))
 
-    def _loader(self, stage: Stage, shuffle: bool, resume_at: DataPosition | None = None) -> DataLoader[Any]:
-        data, consumer, trainer = self.data[stage], self.consumer, self.trainer
-        assert trainer is not None  # which `consumer` has seen to
+    def _loader(self, split: Split, resume_at: DataPosition | None = None) -> DataLoader[Any]:
+        data, trainer, training = self.data[split], self.trainer, split == "train"
         batching = self._batching(data)
-        if trainer.is_global_zero:
-            _tell_longer(stage, batching)
+        if self.first:
+            _tell_longer(split, batching)
         settings: dict[str, Any] = {}
-        if stage == "train":
-            tokens = data.imitated_tokens if consumer.averages_tokens else None
-            settings = {"steps": self._steps, "imitated_tokens": tokens, "resume_at": resume_at}
-        overfit = trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        kind = BatchSampler if shuffle and not overfit else FixedBatchSampler
-        sampler = kind(batching, shuffle, self.seed, trainer.global_rank, trainer.world_size, **settings)
-        return batch_loader(data, sampler, self.num_workers)
+        if training:
+            tokens = data.imitated_tokens if self.module.averages_tokens else None
+            settings = {"imitated_tokens": tokens, "resume_at": resume_at}
+        overfit, rank = False, 0
+        if trainer is not None:
+            settings |= {"steps": self._steps} if training else {}
+            overfit, rank = trainer.overfit_batches > 0, trainer.global_rank  # type: ignore[attr-defined]
+        kind = BatchSampler if training and not overfit else FixedBatchSampler
+        sampler = kind(batching, training, self.seed, rank, self.world_size, **settings)
+        return batch_loader(data, sampler, self.loading.num_workers)
 
     def _steps(self) -> Steps:
         assert self.trainer is not None
         return Steps(self.trainer.accumulate_grad_batches, self.trainer.num_training_batches)
 
     def _batching(self, data: TreeDataset[Any]) -> Batching:
-        padded = self.consumer.row_layout != "packed"
-        return Batching(data.lengths, self.batch_size, self.max_tokens_per_batch, padded)
+        padded = self.module.row_layout != "packed"
+        return Batching(data.lengths, self.batch_size, self.loading.max_tokens_per_batch, padded)
 
 
-def tell_left_out(source: str, name: str, rows: int, skipped: Mapping[str, Any], folder: Path) -> None:
+def sizes_of(train: int | None, validation: int | None, test: int | None) -> dict[Split, int | None]:
+    """Items of each split of a task, without those of which none are wanted; None is all. Raises ValueError below 0."""
+    sizes: dict[Split, int | None] = dict(zip(get_args(Split), (train, validation, test), strict=True))
+    for split, size in sizes.items():
+        if size is not None and size < (split == "train"):
+            raise ValueError(f"{split}_size must be >= {int(split == 'train')}, got {size}")
+    return {split: size for split, size in sizes.items() if size != 0}
+
+
+def tell_left_out(source: str, name: str, rows: int, skipped: Mapping[str, Any], folder: Path | None) -> None:
     """Print which columns were not used and how many rows were skipped, and write the latter into the run folder.
 
-    name: of the file there. skipped: as `SkippedRows.to_json` gives it.
+    name: of the file there. skipped: as `SkippedRows.to_json` gives it. folder: None without a run.
     """
     tell_unused(skipped["unused_columns"])
     if skipped["counts"]:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in skipped["counts"].items())
         print(f"{source}: {rows:,} rows; skipped rows: {counts}", flush=True)
-        write_json(folder / f"skipped_rows_{name}.json", skipped)
+        if folder is not None:
+            write_json(folder / f"skipped_rows_{name}.json", skipped)
 
 
-def _tell_longer(stage: Stage, batching: Batching) -> None:
+def _tell_longer(split: Split, batching: Batching) -> None:
     """Print how many rows are longer than the token budget."""
     budget = batching.max_tokens
     longer = 0 if budget is None else int((batching.lengths_N > budget).sum())
     if longer:
         print(
-            f"{stage}: {longer:,} of {len(batching.lengths_N):,} rows are longer than max_tokens_per_batch {budget:,}, "
+            f"{split}: {longer:,} of {len(batching.lengths_N):,} rows are longer than max_tokens_per_batch {budget:,}, "
             f"the longest {batching.lengths_N.max():,} tokens: each is a batch of its own; raise the budget, or "
             "shorten or drop such rows (data.limits)",
             flush=True,

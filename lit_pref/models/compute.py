@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_pref.errors import UserError
 from lit_pref.models.attention.last_layer import outermost_layers
+from lit_pref.models.attention.tree_attention import sharing_obstacle
+from lit_pref.models.attention.tree_kernels import can_attend_by_tree
+from lit_pref.types import RowLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,6 +47,25 @@ class Compute:
     attention: Attention = "auto"
     gradient_checkpointing: bool = False
     compile: bool = False
+
+
+def row_layout(model: "PreTrainedModel", layout: Layout) -> RowLayout:
+    """How a model's batches are laid out; auto is the first layout that its architecture allows.
+
+    Raises UserError for a layout that it cannot take.
+    """
+    if layout == "repeated":
+        return "repeated"
+    obstacle = sharing_obstacle(model)
+    if layout != "auto":
+        if obstacle is not None:
+            raise UserError(
+                f"compute.layout: {obstacle}, so its completions cannot share a prompt; take repeated or auto"
+            )
+        return layout
+    if obstacle is not None:
+        return "repeated"
+    return "packed" if can_attend_by_tree(model) else "shared"
 
 
 def prepare_layers(model: "PreTrainedModel", compute: Compute) -> None:

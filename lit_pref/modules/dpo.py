@@ -105,8 +105,7 @@ class DPOModule(_LanguageModule):
         """The start policy's log-probs of the batch's pairs; None where neither objective nor regularizer uses them."""
         if not self.needs_reference:
             return None
-        data = "train" if stage == "train" else "validation"
-        values_P2 = self._reference[data].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
+        values_P2 = self._reference[stage].values_P2[batch.index_P.cpu()].to(batch.index_P.device)
         lengths = batch.trees.length_K.to(values_P2.dtype)
         return PairLogps(values_P2[:, 0], values_P2[:, 1], lengths[0::2], lengths[1::2])
 
@@ -130,8 +129,11 @@ class DPOModule(_LanguageModule):
     def on_validation_start(self) -> None:
         self._prepare_reference("validation")
 
-    on_test_start = on_validation_start
-    on_predict_start = on_validation_start
+    def on_test_start(self) -> None:
+        self._prepare_reference("test")
+
+    def on_predict_start(self) -> None:
+        self._prepare_reference("predict")
 
     def _prepare_reference(self, stage: str) -> None:
         """Find the reference log-probs of a stage's pairs in the cache, or score them."""
@@ -143,10 +145,13 @@ class DPOModule(_LanguageModule):
                 "DPOModule scores its reference on a data module's pairs: give fit() a PairsDataModule, an "
                 "ExecutionPairsDataModule or one of your own instead of bare data loaders"
             )
-        loader = data.ordered_loader(stage)
+        split = stage
+        if stage == "predict":  # the test data, where there is some
+            split = "test" if "test" in data.fingerprints else "validation"
+        loader = data.ordered_loader(split)
         if loader is None:
             return
-        key = (self._start_fingerprint, data.fingerprints[stage], str(self.trainer.precision), "sum-of-both-sides")
+        key = (self._start_fingerprint, data.fingerprints[split], str(self.trainer.precision), "sum-of-both-sides")
         if stage in self._reference and self._reference[stage].key == key:
             return
         values_P2 = reference_logps(self, loader, self.cache, key, self._as_reference)

@@ -29,7 +29,6 @@ from lit_pref.models import (
     adapter_off,
     apart_obstacle,
     attach,
-    can_attend_by_tree,
     check_scoring,
     check_vocabulary,
     difference,
@@ -42,10 +41,10 @@ from lit_pref.models import (
     train_adapter_dropout,
     weights_fingerprint,
 )
-from lit_pref.models.compute import Compute, prepare_layers
+from lit_pref.models.compute import Compute, prepare_layers, row_layout
 from lit_pref.modules.fitting import check_names, run_names
 from lit_pref.modules.schedules import _WholeRunSchedule
-from lit_pref.types import PairBatch, PairLogps, RowLayout, TreeBatch
+from lit_pref.types import PairBatch, PairLogps, TreeBatch
 
 LoggedStage = Literal["train", "validation", "test"]
 
@@ -94,7 +93,7 @@ class _LanguageModule(LightningModule):
             self._attach(adapter)
         self.compute = compute
         prepare_layers(self.model, compute)
-        self.row_layout = self._row_layout()
+        self.row_layout = row_layout(self.model, compute.layout)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = self._tokens_at_step = 0
         self._noise_seed = torch.initial_seed()
@@ -116,20 +115,6 @@ class _LanguageModule(LightningModule):
     def adapter_off(self) -> AbstractContextManager[None]:
         """The policy as its base computes, which its adapter started from; without adapter it stays as it is."""
         return adapter_off(self.model)
-
-    def _row_layout(self) -> RowLayout:
-        if self.compute.layout == "repeated":
-            return "repeated"
-        obstacle = sharing_obstacle(self.model)
-        if self.compute.layout != "auto":
-            if obstacle is not None:
-                raise UserError(
-                    f"compute.layout: {obstacle}, so its completions cannot share a prompt; take repeated or auto"
-                )
-            return self.compute.layout
-        if obstacle is not None:
-            return "repeated"
-        return "packed" if can_attend_by_tree(self.model) else "shared"
 
     def score(self, trees: TreeBatch) -> TokenScores:
         """Log-prob, entropy and greedy hit of each completion token, [N]."""

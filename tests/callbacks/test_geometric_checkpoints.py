@@ -74,7 +74,7 @@ class Run:
         defaults = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "default_root_dir": folder}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         self.trainer = Trainer(**(defaults | quiet | settings), callbacks=[*callbacks, self.seen])
-        data = PairsDataModule(pairs_file(folder.parent), validation_share=0.0, batch_size=4, seed=1)
+        data = PairsDataModule(pairs_file(folder.parent), validation_size=0.0, batch_size=4, seed=1)
         self.trainer.fit(self.module, data, ckpt_path=checkpoint, weights_only=True)
 
     @property
@@ -225,7 +225,7 @@ def test_one_command_decays_a_state_in_a_run_of_its_own(policy: str, tmp_path: P
         "model": {"class_path": "PMPretrainModule", "init_args": {"policy": policy}},
         "data": {
             "class_path": "PairsDataModule",
-            "init_args": {"train": pairs_file(tmp_path), "validation_share": 0.0, "batch_size": 4},
+            "init_args": {"train": pairs_file(tmp_path), "validation_size": 0.0, "batch_size": 4},
         },
         "trainer": {"callbacks": [{"class_path": "GeometricCheckpoints", "init_args": {"ratio": 2.0}}]},
     }

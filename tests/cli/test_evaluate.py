@@ -373,7 +373,7 @@ def test_human_eval_before_and_after_a_fit(human_eval, monkeypatch, capsys):
     settings["task"]["init_args"] = {"source": "problems.jsonl"}
     settings["sampling"]["max_new_tokens"] = 8
     Path("human_eval.yaml").write_text(yaml.safe_dump(overlay))
-    sizes = ["--data.problems=30", "--data.held_out_problems=20", "--data.samples=4", "--data.batch_size=8"]
+    sizes = ["--data.train_size=30", "--data.validation_size=20", "--data.samples.each=4", "--data.batch_size=8"]
     steps = ["--trainer.max_steps=1", "--trainer.log_every_n_steps=1", "--runs_folder=runs", "--run_name=run"]
     main(["fit", "--config", str(ROOT / "configs/dpo.yaml"), "--config", "human_eval.yaml", *sizes, *steps])
     summary = json.loads(Path("runs/dpo/run/summary.json").read_text())

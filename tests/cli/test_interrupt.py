@@ -28,7 +28,7 @@ model:
     objective: {class_path: DPO, init_args: {beta: 0.1}}
 data:
   class_path: ExecutionPairsDataModule
-  init_args: {problems: 500, samples: 2, held_out_problems: 30, batch_size: 4, sampling: {max_new_tokens: 32}}
+  init_args: {train_size: 500, validation_size: 30, samples: {each: 2, sampling: {max_new_tokens: 32}}, batch_size: 4}
 trainer:
   max_epochs: 4
   max_steps: 4
@@ -121,7 +121,7 @@ def test_while_sampling(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_while_training() -> None:
-    endless = ["--trainer.max_steps=100000", "--trainer.max_epochs=1000", "--data.problems=60"]
+    endless = ["--trainer.max_steps=100000", "--trainer.max_epochs=1000", "--data.train_size=60"]
     metrics = RUN / "metrics.csv"
     error = interrupt([*FIT, *endless], lambda: metrics.is_file() and metrics.read_text().count("\n") > 4)
     assert no_halves()
@@ -150,7 +150,7 @@ def strike(owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_while_the_reference_is_scored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    few = [*FIT, "--data.problems=60"]
+    few = [*FIT, "--data.train_size=60"]
     strike(_LanguageModule, "score_all", monkeypatch)
     with pytest.raises(SystemExit) as exit_:
         main(few)
@@ -166,7 +166,7 @@ def test_while_the_reference_is_scored(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_while_the_closing_evaluation_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    few = [*FIT, "--data.problems=60"]
+    few = [*FIT, "--data.train_size=60"]
     strike(BeforeAfter, "on_train_end", monkeypatch)
     with pytest.raises(SystemExit) as exit_:
         main(few)

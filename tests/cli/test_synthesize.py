@@ -79,7 +79,7 @@ def test_the_pairs_train(capsys: pytest.CaptureFixture[str]) -> None:
     main(SMALL)
     overlay = ["--config", str(ROOT / "configs/dpo.yaml"), "--config", str(ROOT / "configs/data/pairs.yaml")]
     small = ["--data.batch_size=2", "--trainer.max_steps=1", "--trainer.log_every_n_steps=1", "--run_name=run"]
-    main(["fit", *overlay, "--data.train", "out/pairs.parquet", "--data.validation_share", "0.3", *small])
+    main(["fit", *overlay, "--data.train", "out/pairs.parquet", "--data.validation_size", "0.3", *small])
     assert json.loads(Path("runs/dpo/run/summary.json").read_text())["optimizer_steps"] == 1
 
 

@@ -46,9 +46,10 @@ model:
 data:
   class_path: ExecutionPairsDataModule
   init_args:
-    problems: 40
-    samples: 4
-    held_out_problems: 30
+    train_size: 40
+    samples: {each: 4}
+    validation_size: 30
+    test_size: 20
     batch_size: 4
 trainer:
   max_epochs: 2
@@ -238,7 +239,14 @@ def test_run_folder_is_complete(folder: Path) -> None:
 
 def test_terminal_shows_the_table_and_no_noise(folder: Path) -> None:
     shown = (folder / "first.txt").read_text()
-    for expected in ("30 test problems x 4", "pairs", "held out, with 95% intervals", "pass@1", "chosen fall", "run: "):
+    for expected in (
+        "30 validation problems x 4",
+        "pairs",
+        "held out, with 95% intervals",
+        "pass@1",
+        "chosen fall",
+        "run: ",
+    ):
         assert expected in shown
     assert "logged offline; to upload: wandb login && wandb sync" in shown
     for noise in ("does not have many workers", "Tip:", "TPU", "LeafSpec", "eval mode", "Seed set", "Traceback"):
@@ -283,7 +291,11 @@ def test_measures_a_checkpoint(command: str, shown: str, here: Path, capsys: pyt
 
 def test_predicts_every_held_out_pair(here: Path) -> None:
     checkpoint = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
-    place = [f"--runs_folder={here}/measured", "--run_name=predict"]
+    place = [
+        f"--runs_folder={here}/measured",
+        "--run_name=predict",
+        "--data.test_size=0",
+    ]  # so that it is of the validation pairs
     main(["predict", "--config", str(here / "small.yaml"), "--ckpt_path", str(checkpoint), *place])
     table = pq.read_table(here / "measured" / "small" / "predict" / "predictions.parquet")
     assert table["row"].to_pylist() == list(range(len(table)))
@@ -366,7 +378,7 @@ def test_an_adapter_is_not_exported_onto_another_base(
 def test_one_epoch_where_nothing_says_how_long(here: Path, tmp_path: Path) -> None:
     pairs = [{"prompt": f"f{i}", "chosen": " yes", "rejected": " no"} for i in range(8)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    data = ["--data", "PairsDataModule", f"--data.train={tmp_path}/pairs.jsonl", "--data.validation_share=0"]
+    data = ["--data", "PairsDataModule", f"--data.train={tmp_path}/pairs.jsonl", "--data.validation_size=0"]
     model = ["--model", "DPOModule", "--model.policy", "embedded:coder", "--model.objective", "DPO"]
     place = [f"--runs_folder={tmp_path}", "--run_name=run", "--trainer.log_every_n_steps=1"]
     main(["fit", *data, "--data.batch_size=4", *model, *place])

@@ -101,7 +101,7 @@ def test_bad_rows_are_skipped_counted_and_written(capsys: pytest.CaptureFixture[
 
 def test_long_prompts_are_dropped_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     limit = "--data.limits.max_prompt_length=50"
-    main(fit_pairs(pairs_file(*GOOD, LONG), limit, "--data.validation_share=0", "--trainer.max_steps=1"))
+    main(fit_pairs(pairs_file(*GOOD, LONG), limit, "--data.validation_size=0", "--trainer.max_steps=1"))
     assert "12 pairs" in (shown := capsys.readouterr().out) and "'dropped_long_prompt': 1" in shown
 
 
@@ -153,9 +153,9 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
         (["--model.optimizer=torch.optim.AdamV"], "there is no class 'torch.optim.AdamV'; did you mean"),
         (["--trainer.max_epochs=many"], "trainer.max_epochs: expected int or null, got many"),
         (["--trainer.accelerator=cuda", "--trainer.devices=99"], "cuda"),
-        (["--data.held_out=tset"], "data.held_out: expected one of 'train', 'validation', 'test', got tset"),
-        (["--data.samples=1"], "samples must be >= 2 to hold a passing and a failing one, got 1"),
-        (["--data.sampling.temperature=-1"], "temperature must be >= 0, got -1.0"),
+        (["--data.strategy=best"], "expected one of 'random', 'best_vs_worst', 'length_matched', got best"),
+        (["--data.samples.each=1"], "each must be >= 2 to hold a passing and a failing sample, got 1"),
+        (["--data.samples.sampling.temperature=-1"], "temperature must be >= 0, got -1.0"),
         (["--ckpt_path=none.ckpt"], "--ckpt_path: no file none.ckpt; a run keeps its checkpoints in runs/"),
     ],
     ids=lambda value: value[0].removeprefix("--") if isinstance(value, list) else "",
@@ -271,10 +271,10 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     # 30 held-out problems are one shard, 300 training problems two; the disk is full at the last one.
     sizes = [
-        "--data.problems=300",
-        "--data.held_out_problems=30",
-        "--data.samples=2",
-        "--data.sampling.max_new_tokens=24",
+        "--data.train_size=300",
+        "--data.validation_size=30",
+        "--data.samples.each=2",
+        "--data.samples.sampling.max_new_tokens=24",
     ]
     arguments = fit("--config", str(CONFIG), *sizes, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1")
     arguments += ["--trainer.callbacks=null"]

@@ -76,20 +76,20 @@ def test_rows_stand_in_the_template_and_end_as_the_module_says(policy: str, tmp_
         (PMPretrainModule(policy, append_eos=True), (EOS,)),
         (RewardFinetuneModule(policy), (EOS,)),
     ):
-        data = CodePairsDataModule(rows_file(tmp_path), validation_share=0.0, template=template)
+        data = CodePairsDataModule(rows_file(tmp_path), validation_size=0.0, template=template)
         assert texts(made(data, module, tmp_path), end=end) == expected
         assert "validation" not in data.data
 
 
 def test_without_a_template_a_description_is_the_prompt(policy: str, tmp_path: Path):
-    data = CodePairsDataModule(rows_file(tmp_path), validation_share=0.0)
+    data = CodePairsDataModule(rows_file(tmp_path), validation_size=0.0)
     assert texts(made(data, PMPretrainModule(policy), tmp_path))[3] == ("Add 3.", "x + 3\n", "x - 3\n")
 
 
 def test_a_template_is_filled_as_it_stands(policy: str, tmp_path: Path):
     # Braces of either side mean nothing else.
     path = rows_file(tmp_path, rows=[{"query": "of {x}: {query}", "better": "a", "worse": "b"}])
-    data = CodePairsDataModule(path, validation_share=0.0, template="{0} {query} {")
+    data = CodePairsDataModule(path, validation_size=0.0, template="{0} {query} {")
     assert texts(made(data, PMPretrainModule(policy), tmp_path)) == [("{0} of {x}: {query} {", "a", "b")]
 
 
@@ -97,7 +97,7 @@ def test_a_share_is_held_out_by_the_seed(policy: str, tmp_path: Path):
     path, every = rows_file(tmp_path), {(f"Add {i}.", f"x + {i}\n", f"x - {i}\n") for i in range(20)}
     held_out = []
     for seed in (1, 1, 2):
-        data = made(CodePairsDataModule(path, validation_share=0.25, seed=seed), PMPretrainModule(policy), tmp_path)
+        data = made(CodePairsDataModule(path, validation_size=0.25, seed=seed), PMPretrainModule(policy), tmp_path)
         train, kept = texts(data), texts(data, "validation")
         assert (len(train), len(kept)) == (15, 5) and {*train, *kept} == every
         held_out.append(kept)
@@ -113,7 +113,7 @@ def test_a_file_of_its_own_is_held_out(policy: str, tmp_path: Path):
 def test_a_prompt_that_fills_the_length_is_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):
     rows = [*ROWS, {"query": "word " * 50, "better": "a", "worse": "b"}]
     limits = LengthLimits(max_length=40)
-    data = CodePairsDataModule(rows_file(tmp_path, rows=rows), validation_share=0.0, limits=limits)
+    data = CodePairsDataModule(rows_file(tmp_path, rows=rows), validation_size=0.0, limits=limits)
     assert len(texts(made(data, PMPretrainModule(policy), tmp_path))) == 20
     assert "'dropped_prompt_fills_limit': 1" in capsys.readouterr().out
 
@@ -132,7 +132,7 @@ def small(descriptions: int = 24, seed: int = 3, batch_size: int = 4, **making: 
     # Not the strongest model, so that some of its answers fail too
     made_by = StrongWeakPairs(strong="embedded:coder", **making)
     return CodePairsDataModule(
-        descriptions=descriptions, answers=made_by, validation_share=0.25, batch_size=batch_size, seed=seed
+        train_size=descriptions, answers=made_by, validation_size=0.25, batch_size=batch_size, seed=seed
     )
 
 
@@ -181,9 +181,9 @@ def test_a_fit_trains_on_pairs_of_a_task(policy: str, tmp_path: Path):
     ("settings", "message"),
     [
         ({"template": "### Response:"}, r"template must hold \{query\}, got '### Response:'"),
-        ({"descriptions": 0}, "descriptions must be >= 1, got 0"),
+        ({"train_size": 0}, "train_size must be >= 1, got 0"),
         ({"validation": "held_out.jsonl"}, "validation names a file and train does not"),
-        ({"validation_share": 1.0}, r"validation_share must be in \[0, 1\), got 1\.0"),
+        ({"validation_size": 1.0}, r"validation_size must be a share in \[0, 1\) or a count >= 0, got 1\.0"),
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
     ],
 )

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from lit_pref.data.formats.pairs import DemonstrationKeys
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.datamodules import DemonstrationsDataModule
+from lit_pref.datamodules import DemonstrationsDataModule, SplitNames
 from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import SFTModule
@@ -111,8 +111,8 @@ def test_nothing_within_the_limits_is_an_error(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", ROWS), limits=LengthLimits(max_length=2))
     with pytest.raises(UserError, match=r"no demonstration of .*a.jsonl is left for train: .*dropped_"):
         fitted(data, policy, tmp_path)
-    with pytest.raises(UserError, match="no demonstration of the task is left for train"):
-        fitted(DemonstrationsDataModule(train_size=0), policy, tmp_path)
+    with pytest.raises(ValueError, match="train_size must be >= 1, got 0"):
+        DemonstrationsDataModule(train_size=0)
 
 
 def test_bad_rows_stop_or_are_skipped_and_unused_columns_named(
@@ -124,7 +124,7 @@ def test_bad_rows_stop_or_are_skipped_and_unused_columns_named(
     with pytest.raises(UserError, match=r"a.jsonl:8: expected the key \"completion\""):
         fitted(DemonstrationsDataModule(train=path), policy, tmp_path)
     with pytest.raises(UserError, match=r"a.jsonl:7: a conversation needs a chat template"):
-        fitted(DemonstrationsDataModule(train=path, train_split="train[:7]"), policy, tmp_path)
+        fitted(DemonstrationsDataModule(train=path, splits=SplitNames("train[:7]")), policy, tmp_path)
     data = DemonstrationsDataModule(train=path, on_bad_row="skip")
     fitted(data, policy, tmp_path)
     assert len(data.data["train"]) == 7
@@ -138,7 +138,9 @@ def test_bad_rows_stop_or_are_skipped_and_unused_columns_named(
 def test_key_names_of_the_user(policy: str, tmp_path: Path):
     rows = [{"question": row["prompt"], "answer": row["completion"]} for row in ROWS]
     keys = DemonstrationKeys("question", "answer")
-    data = DemonstrationsDataModule(train=written(tmp_path / "a.jsonl", rows), keys=keys, validation_split="train[:2]")
+    data = DemonstrationsDataModule(
+        train=written(tmp_path / "a.jsonl", rows), keys=keys, splits=SplitNames(validation="train[:2]")
+    )
     fitted(data, policy, tmp_path)
     assert (
         texts(data)[:2] == texts(data, "validation") == [Demonstration(r["prompt"], r["completion"]) for r in ROWS[:2]]

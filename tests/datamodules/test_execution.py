@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.data.tokens.tokenize import tokenize_pairs
-from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule
+from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule, Samples
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.losses import DPO
@@ -89,7 +89,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def pairs_of(task: Task | None = None, **settings: Any) -> ExecutionPairsDataModule:
-    sizes = {"problems": 12, "samples": 8, "held_out_problems": 6, "batch_size": 4}
+    sizes = {"train_size": 12, "validation_size": 6, "test_size": 6, "batch_size": 4}
     return ExecutionPairsDataModule(task or Parity(), **(sizes | settings))
 
 
@@ -111,9 +111,9 @@ def decoded(tree: TokenTree) -> tuple[str, ...]:
 
 def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled: list[int]):
     task = CodeTask()
-    data = pairs_of(task, problems=24, held_out_problems=12, seed=5)
+    data = pairs_of(task, train_size=24, validation_size=12, seed=5)
     made(data, "embedded:coder", tmp_path)
-    problems = {problem.prompt: problem for split in ("train", "test") for problem in task.problems(split, 24, 5)}  # type: ignore[arg-type]
+    problems = {problem.prompt: problem for split in ("train", "validation") for problem in task.problems(split, 24, 5)}  # type: ignore[arg-type]
     for stage in ("train", "validation"):
         trees = data.data[stage].trees
         rows = [decoded(tree) for tree in trees]
@@ -140,11 +140,11 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
 
     # The next run finds the samples of both splits, and pairs them alike.
     assert sorted(sampled) == [12, 24]
-    again = made(pairs_of(task, problems=24, held_out_problems=12, seed=5), "embedded:coder", tmp_path)
+    again = made(pairs_of(task, train_size=24, validation_size=12, seed=5), "embedded:coder", tmp_path)
     assert sorted(sampled) == [12, 24]
     assert again.fingerprints == data.fingerprints
     # Its likelihood arm imitates what passed of the very same samples.
-    passing = PassingSamplesDataModule(task, problems=24, samples=8, held_out_problems=12, seed=5)
+    passing = PassingSamplesDataModule(task, train_size=24, validation_size=12, seed=5)
     made(passing, "embedded:coder", tmp_path)
     assert sorted(sampled) == [12, 24]
     rows = [decoded(tree) for tree in passing.data["train"].trees]
@@ -159,7 +159,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
 
 
 def test_training_and_held_out_problems_come_from_their_splits(policy: str, tmp_path: Path):
-    data = made(pairs_of(held_out="validation", seed=2), policy, tmp_path)
+    data = made(pairs_of(seed=2), policy, tmp_path)
     for stage, split in (("train", "train"), ("validation", "validation")):
         for prompt, chosen, rejected in map(decoded, data.data[stage].trees):
             assert prompt.startswith(f"# {split} 2 ")
@@ -205,7 +205,11 @@ def test_another_sampler_makes_pairs_that_are_off_policy(policy: str, tmp_path: 
     other = saved(tmp_path / "other", brief_llama(1))
     own, off, from_other = (
         made(data, start, tmp_path)
-        for data, start in ((pairs_of(), policy), (pairs_of(sampled_policy=other), policy), (pairs_of(), other))
+        for data, start in (
+            (pairs_of(), policy),
+            (pairs_of(samples=Samples(sampled_policy=other)), policy),
+            (pairs_of(), other),
+        )
     )
     assert off.fingerprints["train"] != own.fingerprints["train"]
     assert off.fingerprints["train"] == from_other.fingerprints["train"]
@@ -270,7 +274,7 @@ def test_conversations_are_sampled_paired_kept_and_trained_on(tmp_path: Path):
     kept = [read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-*.parquet")]
     assert all(pair.chosen[0]["role"] == "assistant" for pairs in kept for pair in pairs)
     assert tokenize_pairs(max(kept, key=len), load_tokenizer(policy)).trees == data.data["train"].trees
-    passing = PassingSamplesDataModule(Chat(), problems=12, samples=8, held_out_problems=6)
+    passing = PassingSamplesDataModule(Chat(), train_size=12, validation_size=6)
     imitated = made(passing, policy, tmp_path).data["train"].trees
     assert {tree.completion_ids[0] for tree in data.data["train"].trees} <= {
         each.completion_ids[0] for each in imitated
@@ -286,7 +290,7 @@ def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path
     other_tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>")
     assert other_tokenizer.decode([66, 67]) == "ba"
     other_policy = saved(tmp_path / "other", brief_llama(), other_tokenizer)
-    data = made(pairs_of(sampled_policy=other_policy), policy, tmp_path)
+    data = made(pairs_of(samples=Samples(sampled_policy=other_policy)), policy, tmp_path)
     written = made(pairs_of(), other_policy, tmp_path)
     texts = [decoded(tree)[1:] for tree in data.data["train"].trees]
     by_sampler = [
@@ -295,7 +299,7 @@ def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path
     ]
     assert texts == by_sampler and any("a" in text for pair in texts for text in pair)
     passing = PassingSamplesDataModule(
-        Parity(), problems=12, samples=8, held_out_problems=6, sampled_policy=other_policy
+        Parity(), train_size=12, validation_size=6, samples=Samples(sampled_policy=other_policy)
     )
     imitated = {decoded(tree)[1] for tree in made(passing, policy, tmp_path).data["train"].trees}
     assert {chosen for chosen, _ in texts} <= imitated
@@ -305,7 +309,9 @@ def test_a_sampler_with_other_tokens_is_read_as_text(policy: str, tmp_path: Path
     ("only", "reason"), [(Outcome.PASSED, "6 problems all passed"), (Outcome.FAILED, "6 problems all failed")]
 )
 def test_no_pair_at_all_is_an_error_with_the_mend(policy: str, tmp_path: Path, only: Outcome, reason: str):
-    with pytest.raises(UserError, match=f"no pairs: 6 problems, {reason}, .*; raise samples, problems"):
+    with pytest.raises(
+        UserError, match=f"no validation pairs: 6 problems, {reason}, .*; raise samples.each, validation_size"
+    ):
         made(pairs_of(Parity(only)), policy, tmp_path)
 
 
@@ -317,30 +323,34 @@ def test_no_passing_sample_is_an_error_with_the_mend(policy: str, tmp_path: Path
             failing = problems[0].id.startswith("train")
             return [Verdict(Outcome.FAILED)] * len(completions) if failing else super().grade(problems, completions)
 
-    data = PassingSamplesDataModule(HeldOutParity(), problems=12, samples=8, held_out_problems=6)
-    with pytest.raises(UserError, match="no sample of 12 problems passed: raise samples or problems"):
+    data = PassingSamplesDataModule(HeldOutParity(), train_size=12, validation_size=6)
+    with pytest.raises(UserError, match=r"no sample of 12 problems passed: raise samples.each or train_size"):
         made(data, policy, tmp_path)
 
 
 def test_passing_samples_are_distinct(policy: str, tmp_path: Path):
-    data = made(PassingSamplesDataModule(Parity(), problems=12, samples=16, held_out_problems=6), policy, tmp_path)
+    data = made(
+        PassingSamplesDataModule(Parity(), train_size=12, validation_size=6, samples=Samples(16)), policy, tmp_path
+    )
     trees = data.data["train"].trees
     assert len(set(trees)) == len(trees) == data.counts["train"]["passing samples"] > 0
     assert all(len(decoded(tree)[1]) % 2 == 0 for tree in trees)
 
 
 def test_one_sample_cannot_make_a_pair():
-    with pytest.raises(ValueError, match=r"samples must be >= 2 .* got 1"):
-        ExecutionPairsDataModule(Parity(), samples=1)
+    with pytest.raises(ValueError, match=r"each must be >= 2 .* got 1"):
+        Samples(1)
+    with pytest.raises(ValueError, match="8 greedy samples are all alike"):
+        Samples(sampling=Sampling(temperature=0.0))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"problems": 0}, "problems and held_out_problems must be >= 1, got problems 0, held_out_problems 500"),
-        ({"sampling": Sampling(temperature=0.0)}, "8 greedy samples are all alike"),
+        ({"train_size": 0}, "train_size must be >= 1, got 0"),
+        ({"test_size": -1}, "test_size must be >= 0, got -1"),
     ],
-    ids=["problems", "greedy"],
+    ids=["train", "test"],
 )
 def test_settings_that_can_give_no_pair(settings, message):
     with pytest.raises(ValueError, match=message):

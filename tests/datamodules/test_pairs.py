@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lit_pref.data.batches.packing import collate_pairs
 from lit_pref.data.formats.pairs import PairKeys
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.datamodules import PairsDataModule
+from lit_pref.datamodules import Loading, PairsDataModule, SplitNames
 from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
@@ -81,7 +81,7 @@ def test_file_formats_give_the_same_pairs(policy: str, tmp_path: Path, suffix: s
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(ROWS), path)
-    data = made(PairsDataModule(str(path), validation_share=0.0), policy, tmp_path)
+    data = made(PairsDataModule(str(path), validation_size=0.0), policy, tmp_path)
     assert sorted(texts(data)) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in ROWS)
     assert all(ids[-1] == 0 and 0 not in ids[:-1] for tree in data.data["train"].trees for ids in tree.completion_ids)
 
@@ -90,7 +90,7 @@ def test_key_names_of_the_user_and_margins_reach_the_batch(policy: str, tmp_path
     rows = [{"question": r["prompt"], "good": r["chosen"], "bad": r["rejected"], "gap": i} for i, r in enumerate(ROWS)]
     data = PairsDataModule(
         written(tmp_path / "pairs.jsonl", rows),
-        validation_share=0.0,
+        validation_size=0.0,
         keys=PairKeys("question", "good", "bad", "gap"),
         seed=3,
     )
@@ -104,7 +104,7 @@ def test_long_pairs_are_dropped_and_told(policy: str, tmp_path: Path, capsys: py
     # Prompts "# i\n" are shorter than 8 tokens; a long one takes at least its 60 digits.
     rows = [*ROWS[:5], {"prompt": "#" + " 1" * 30, "chosen": "a", "rejected": "b"}]
     limits = LengthLimits(max_prompt_length=8)
-    data = PairsDataModule(written(tmp_path / "pairs.jsonl", rows), validation_share=0.0, limits=limits)
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", rows), validation_size=0.0, limits=limits)
     made(data, policy, tmp_path)
     assert len(data.data["train"]) == 5
     assert "5 pairs, {'kept': 5, 'dropped_long_prompt': 1}" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_long_pairs_are_dropped_and_told(policy: str, tmp_path: Path, capsys: py
 def test_no_pair_within_the_limits_is_an_error(policy: str, tmp_path: Path):
     path = written(tmp_path / "pairs.jsonl", ROWS)
     with pytest.raises(UserError, match=r"no pair of .*pairs.jsonl is left .*'dropped_long_prompt': 40"):
-        made(PairsDataModule(path, validation_share=0, limits=LengthLimits(max_prompt_length=1)), policy, tmp_path)
+        made(PairsDataModule(path, validation_size=0, limits=LengthLimits(max_prompt_length=1)), policy, tmp_path)
 
 
 def test_bad_rows_are_skipped_on_demand_and_counted_in_the_run_folder(policy: str, tmp_path: Path):
@@ -121,7 +121,7 @@ def test_bad_rows_are_skipped_on_demand_and_counted_in_the_run_folder(policy: st
     path = written(tmp_path / "pairs.jsonl", [*ROWS, *bad])
     with pytest.raises(UserError, match=r"pairs.jsonl:41: expected the key \"rejected\""):
         made(PairsDataModule(path), policy, tmp_path)
-    data = made(PairsDataModule(path, on_bad_row="skip", validation_share=0.0), policy, tmp_path)
+    data = made(PairsDataModule(path, on_bad_row="skip", validation_size=0.0), policy, tmp_path)
     assert len(data.data["train"]) == 40
     skipped = json.loads((tmp_path / "skipped_rows_train.json").read_text())
     assert skipped["total"] == 2 and skipped["counts"] == {"missing key": 1, "equal sides": 1}
@@ -134,7 +134,7 @@ def test_a_share_is_held_out(policy: str, tmp_path: Path):
     path = written(tmp_path / "pairs.jsonl", ROWS)
     splits = []
     for seed in (1, 1, 2):
-        data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
+        data = made(PairsDataModule(path, validation_size=0.25, seed=seed), policy, tmp_path)
         train, held_out = texts(data), texts(data, "validation")
         assert (len(train), len(held_out)) == (30, 10)
         assert sorted(train + held_out) == sorted((row["prompt"], row["chosen"], row["rejected"]) for row in ROWS)
@@ -148,7 +148,7 @@ def test_pairs_of_one_prompt_are_on_one_side(policy: str, tmp_path: Path):
         {**row, "prompt": ["# {}\n", "# {} \n\n", "#\t{}\n", "# {}\n"][i % 4].format(i // 4)}
         for i, row in enumerate(ROWS)
     ]
-    data = made(PairsDataModule(written(tmp_path / "a.jsonl", rows), validation_share=0.25), policy, tmp_path)
+    data = made(PairsDataModule(written(tmp_path / "a.jsonl", rows), validation_size=0.25), policy, tmp_path)
     train, held_out = ({prompt.split()[1] for prompt, _, _ in texts(data, stage)} for stage in ("train", "validation"))
     assert not train & held_out and len(train | held_out) == 10 and len(data.data["validation"]) in (8, 12)
 
@@ -177,13 +177,13 @@ def test_splits_of_a_saved_data_set_and_slices_of_a_file(policy: str, tmp_path: 
 
     saved = {"train_prefs": datasets.Dataset.from_list(ROWS[:30]), "test_prefs": datasets.Dataset.from_list(ROWS[30:])}
     datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
-    splits = {"train_split": "train_prefs", "validation_split": "test_prefs"}
-    data = made(PairsDataModule(str(tmp_path / "saved"), **splits), policy, tmp_path)
+    splits = SplitNames("train_prefs", "test_prefs")
+    data = made(PairsDataModule(str(tmp_path / "saved"), splits=splits), policy, tmp_path)
     assert [len(data.data[stage]) for stage in ("train", "validation")] == [30, 10]
-    with pytest.raises(UserError, match=r'has no split "train": expected one of train_prefs, test_prefs.*train_split'):
+    with pytest.raises(UserError, match=r'has no split "train": expected one of train_prefs, test_prefs.*splits.train'):
         made(PairsDataModule(str(tmp_path / "saved")), policy, tmp_path)
-    splits = {"train_split": "train[:20%]", "validation_split": "train[-3:]"}
-    data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS), **splits), policy, tmp_path)
+    splits = SplitNames("train[:20%]", "train[-3:]")
+    data = made(PairsDataModule(written(tmp_path / "a.jsonl", ROWS), splits=splits), policy, tmp_path)
     assert [prompt for prompt, _, _ in texts(data, "validation")] == ["# 37\n", "# 38\n", "# 39\n"]
     assert len(data.data["train"]) == 8
 
@@ -205,8 +205,8 @@ def test_validation_pairs_of_their_own_leave_training_whole(policy: str, tmp_pat
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_an_impossible_share_is_refused(share: float):
-    with pytest.raises(ValueError, match=rf"validation_share must be in \[0, 1\), got {share}"):
-        PairsDataModule("pairs.jsonl", validation_share=share)
+    with pytest.raises(ValueError, match=rf"validation_size must be a share in \[0, 1\) or a count >= 0, got {share}"):
+        PairsDataModule("pairs.jsonl", validation_size=share)
 
 
 class Rows(Callback):
@@ -237,7 +237,7 @@ def test_the_order_is_a_function_of_the_seed(policy: str, tmp_path: Path):
     path = written(tmp_path / "pairs.jsonl", ROWS)
 
     def with_seed(seed: int | None) -> list[list[int]]:
-        data = PairsDataModule(path, validation_share=0.0, batch_size=8, seed=seed)
+        data = PairsDataModule(path, validation_size=0.0, batch_size=8, seed=seed)
         return order(policy, tmp_path, data, max_epochs=2)
 
     first = with_seed(1)
@@ -291,7 +291,7 @@ def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: P
     path = written(tmp_path / "pairs.jsonl", rows)
     prints = []
     for seed in (1, 2):
-        data = made(PairsDataModule(path, validation_share=0.25, seed=seed), policy, tmp_path)
+        data = made(PairsDataModule(path, validation_size=0.25, seed=seed), policy, tmp_path)
         for stage in ("train", "validation"):
             # Row i of the file has prompt "# i" and margin i: rows, margins and lengths must have moved together.
             numbers = [float(prompt.strip("# \n")) for prompt, _, _ in texts(data, stage)]
@@ -304,7 +304,7 @@ def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: P
 
 
 def test_setup_makes_what_nobody_prepared(policy: str, tmp_path: Path):
-    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0)
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_size=0.0)
     data.trainer = trainer_for(tmp_path)
     data.trainer.strategy._lightning_module = module_of(policy)
     data.setup("fit")
@@ -315,7 +315,7 @@ def test_other_processes_open_what_the_first_has_made(
     policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     path = written(tmp_path / "pairs.jsonl", [*ROWS, "{"])
-    settings: dict[str, Any] = {"on_bad_row": "skip", "validation_share": 0.25, "seed": 1}
+    settings: dict[str, Any] = {"on_bad_row": "skip", "validation_size": 0.25, "seed": 1}
     first = made(PairsDataModule(path, **settings), policy, tmp_path)
     (tmp_path / "skipped_rows_train.json").unlink()
     capsys.readouterr()
@@ -324,7 +324,7 @@ def test_other_processes_open_what_the_first_has_made(
         trainer = trainer_for(tmp_path, limit_train_batches=0)
         monkeypatch.setattr(type(trainer), "world_size", 2)
         monkeypatch.setattr(type(trainer), "is_global_zero", False)
-        monkeypatch.setattr(trainer.strategy, "broadcast", lambda own, there=there: {"train": there})
+        monkeypatch.setattr(trainer.strategy, "broadcast", lambda own, there=there: there)
         trainer.strategy._lightning_module = module_of(policy)
         monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "own"))
         second = PairsDataModule(path, **settings)
@@ -337,7 +337,7 @@ def test_other_processes_open_what_the_first_has_made(
 
 def test_a_cache_that_cannot_be_written_stops_no_run(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    data = made(PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0), policy, tmp_path)
+    data = made(PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_size=0.0), policy, tmp_path)
     assert len(data.data["train"]) == 40
     assert capsys.readouterr().out.count("this run keeps them in a temporary folder") == 1
 
@@ -345,7 +345,7 @@ def test_a_cache_that_cannot_be_written_stops_no_run(policy: str, tmp_path: Path
 def test_fingerprints_tell_data_apart(policy: str, tmp_path: Path):
     changed = [{**ROWS[0], "rejected": "zz"}, *ROWS[1:]]
     prints = [
-        made(PairsDataModule(written(tmp_path / f"{i}.jsonl", rows), validation_share=0.0), policy, tmp_path)
+        made(PairsDataModule(written(tmp_path / f"{i}.jsonl", rows), validation_size=0.0), policy, tmp_path)
         for i, rows in enumerate((ROWS, ROWS, changed, ROWS[:-1]))
     ]
     same, again, other, shorter = (data.fingerprints["train"] for data in prints)
@@ -354,7 +354,7 @@ def test_fingerprints_tell_data_apart(policy: str, tmp_path: Path):
 
 
 def test_another_module_gets_data_of_its_own(policy: str, tmp_path: Path):
-    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_share=0.0, batch_size=4)
+    data = PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS), validation_size=0.0, batch_size=4)
     for layout, rows_a_pair in (("shared", 1), ("repeated", 2)):
         trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(
             module_of(policy, compute=Compute(layout=layout)), data
@@ -363,7 +363,7 @@ def test_another_module_gets_data_of_its_own(policy: str, tmp_path: Path):
 
 
 def test_without_a_trainer_it_says_what_it_needs(tmp_path: Path):
-    with pytest.raises(RuntimeError, match="PairsDataModule tokenizes with its module's tokenizer"):
+    with pytest.raises(UserError, match=r'run it through a Trainer, or name one, as in .*policy="embedded:coder"'):
         PairsDataModule(written(tmp_path / "pairs.jsonl", ROWS)).setup("fit")
 
 
@@ -378,7 +378,7 @@ def test_an_interrupted_run_goes_on_with_the_very_next_batch(policy: str, tmp_pa
     scheduler = (lambda optimizer: WarmupCosine(optimizer)) if scheduled else None
 
     def data() -> PairsDataModule:
-        return PairsDataModule(path, validation_share=0.0, batch_size=8, seed=1)
+        return PairsDataModule(path, validation_size=0.0, batch_size=8, seed=1)
 
     whole = order(policy, tmp_path, data(), max_epochs=3)
     stopped = Rows(fail_at=stop)
@@ -396,7 +396,7 @@ def test_workers_keep_the_order_of_a_resumed_run(policy: str, tmp_path: Path):
     path = written(tmp_path / "pairs.jsonl", ROWS)
 
     def data() -> PairsDataModule:
-        return PairsDataModule(path, validation_share=0.0, batch_size=8, seed=1, num_workers=1)
+        return PairsDataModule(path, validation_size=0.0, batch_size=8, seed=1, loading=Loading(num_workers=1))
 
     whole = order(policy, tmp_path, data(), max_epochs=2)
     with pytest.raises(RuntimeError, match="on purpose"):
@@ -418,12 +418,12 @@ def test_a_validated_checkpoint_leaves_the_next_fit_alone(policy: str, tmp_path:
     assert sorted(chain(*rows.rows)) == list(range(40))
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 8}, {"max_tokens_per_batch": 48}], ids=["rows", "budget"])
+@pytest.mark.parametrize("settings", [{"batch_size": 8}, {"loading": Loading(48)}], ids=["rows", "budget"])
 def test_a_finished_run_goes_on_for_more_epochs(policy: str, tmp_path: Path, settings: dict[str, int]):
     path = written(tmp_path / "pairs.jsonl", ROWS)
 
     def data() -> PairsDataModule:
-        return PairsDataModule(path, validation_share=0.0, seed=1, **settings)
+        return PairsDataModule(path, validation_size=0.0, seed=1, **settings)
 
     whole = order(policy, tmp_path, data(), max_epochs=3)
     trainer = trainer_for(tmp_path, max_epochs=1)
@@ -452,7 +452,7 @@ class Gradients(Callback):
 def test_a_budgets_gradient_is_that_of_its_pairs_one_by_one(policy: str, tmp_path: Path, layout: Any, accumulate: int):
     path = written(tmp_path / "pairs.jsonl", ROWS)
     rows, gradients = Rows(), Gradients()
-    data = PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+    data = PairsDataModule(path, validation_size=0.0, loading=Loading(60), seed=1)
     trainer = trainer_for(tmp_path, rows, gradients, accumulate_grad_batches=accumulate)
     trainer.fit(module_of(policy, compute=Compute(layout=layout)), data)
     assert sorted(chain(*rows.rows)) == list(range(40)) and len({len(batch) for batch in rows.rows}) > 1
@@ -474,7 +474,7 @@ def test_an_interrupted_budget_goes_on_with_the_very_next_batch(policy: str, tmp
     path = written(tmp_path / "pairs.jsonl", ROWS)
 
     def data() -> PairsDataModule:
-        return PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+        return PairsDataModule(path, validation_size=0.0, loading=Loading(60), seed=1)
 
     whole = order(policy, tmp_path, data(), max_epochs=2)
     stop = len(whole) // 2 + 2
@@ -490,7 +490,7 @@ def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own(
 ):
     long = {"prompt": "# long\n", "chosen": "x + y * z\n" * 30, "rejected": "y\n" * 20}
     path = written(tmp_path / "pairs.jsonl", [*ROWS, long])
-    data = PairsDataModule(path, validation_share=0.0, max_tokens_per_batch=60, seed=1)
+    data = PairsDataModule(path, validation_size=0.0, loading=Loading(60), seed=1)
     rows = order(policy, tmp_path, data)
     assert [40] in rows and sorted(chain(*rows)) == list(range(41))
     length = data.data["train"].lengths.max()
@@ -503,4 +503,4 @@ def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own(
 @pytest.mark.parametrize("name", ["batch_size", "max_tokens_per_batch"])
 def test_a_batch_needs_a_row(name: str):
     with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
-        PairsDataModule("pairs.jsonl", **{name: 0})
+        PairsDataModule("pairs.jsonl", batch_size=0) if name == "batch_size" else Loading(**{name: 0})

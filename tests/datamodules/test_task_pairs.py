@@ -60,14 +60,16 @@ def texts(data: TaskPairsDataModule, stage: Any, end: tuple[int, ...] = (EOS,)) 
 
 @pytest.mark.parametrize("task", [ReasoningTask(), DeductionTask()], ids=lambda task: task.name)
 def test_pairs_are_those_of_the_task(policy: str, tmp_path: Path, task: PairTask):
-    data = TaskPairsDataModule(task, pairs=12, held_out="validation", held_out_pairs=6, seed=4)
+    data = TaskPairsDataModule(task, train_size=12, validation_size=6, seed=4)
     made(data, RewardFinetuneModule(policy), tmp_path)
     assert texts(data, "train") == task.pairs("train", 12, 4)
     assert texts(data, "validation") == task.pairs("validation", 6, 0)
     # As a reward model that reads the last own token takes them
-    other = made(TaskPairsDataModule(task, pairs=12, held_out_pairs=6, seed=4), PMPretrainModule(policy), tmp_path)
+    other = made(
+        TaskPairsDataModule(task, train_size=12, validation_size=6, seed=4), PMPretrainModule(policy), tmp_path
+    )
     assert texts(other, "train", end=()) == task.pairs("train", 12, 4)
-    assert texts(other, "validation", end=()) == task.pairs("test", 6, 0)
+    assert texts(other, "validation", end=()) == task.pairs("validation", 6, 0)
 
 
 def test_rows_of_a_data_set_are_taken_whole(policy: str, tmp_path: Path):
@@ -77,7 +79,7 @@ def test_rows_of_a_data_set_are_taken_whole(policy: str, tmp_path: Path):
     ]
     (tmp_path / "val.json").write_text(json.dumps(rows))
     task = ReClor(str(tmp_path / "val.json"))
-    data = TaskPairsDataModule(task, pairs=None, held_out="validation", held_out_pairs=None)
+    data = TaskPairsDataModule(task, train_size=None, validation_size=None)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # each of two wrong options of four questions
     assert len(texts(data, "train")) == len(texts(data, "validation")) == 8
@@ -88,36 +90,38 @@ def test_held_out_pairs_are_the_same_for_every_run(policy: str, tmp_path: Path):
     prints = []
     for seed in (1, 1, 2):
         seed_everything(seed, verbose=False)
-        data = TaskPairsDataModule(pairs=8, held_out_pairs=4)
+        data = TaskPairsDataModule(train_size=8, validation_size=4)
         prints.append(made(data, RewardFinetuneModule(policy), tmp_path).fingerprints)
     assert prints[0] == prints[1]
     assert prints[0]["train"] != prints[2]["train"] and prints[0]["validation"] == prints[2]["validation"]
-    own = TaskPairsDataModule(pairs=8, held_out_pairs=4, seed=2, held_out_seed=None)
-    assert made(own, RewardFinetuneModule(policy), tmp_path).fingerprints["validation"] != prints[2]["validation"]
 
 
 def test_each_split_is_made_once_and_only_where_it_is_needed(policy: str, tmp_path: Path):
     module, task = RewardFinetuneModule(policy), Numbered()
-    data = TaskPairsDataModule(task, pairs=None, held_out_pairs=3, seed=5, held_out_seed=6, batch_size=4)
+    data = TaskPairsDataModule(task, train_size=None, validation_size=3, seed=5, batch_size=4)
     trainer_for(tmp_path).validate(module, data, verbose=False)
-    assert task.asked == [("test", 3, 6)]
+    assert task.asked == [("validation", 3, 0)]
     for _ in range(2):
         trainer = trainer_for(tmp_path)
         trainer.fit(module, data)
         assert trainer.global_step == 3  # 10 pairs in batches of 4
-    assert task.asked == [("test", 3, 6), ("train", None, 5)]
+    assert task.asked == [("validation", 3, 0), ("train", None, 5)]
+    trainer_for(tmp_path).test(module, data, verbose=False)
+    assert task.asked[2:] == [("test", 1000, 0)]
 
 
 def test_more_pairs_are_the_same_and_others(policy: str, tmp_path: Path):
     few, many = (
-        texts(made(TaskPairsDataModule(pairs=n, held_out_pairs=2), RewardFinetuneModule(policy), tmp_path), "train")
+        texts(
+            made(TaskPairsDataModule(train_size=n, validation_size=2), RewardFinetuneModule(policy), tmp_path), "train"
+        )
         for n in (5, 9)
     )
     assert many[:5] == few and len(set(many)) == 9
 
 
 def test_margins_reach_a_loss_that_asks_for_them(policy: str, tmp_path: Path):
-    data = TaskPairsDataModule(Numbered(margins=True), pairs=8, held_out_pairs=2, batch_size=8)
+    data = TaskPairsDataModule(Numbered(margins=True), train_size=8, validation_size=2, batch_size=8)
     made(data, RewardFinetuneModule(policy, loss=BradleyTerry(use_margin=True)), tmp_path)
     (batch,) = data.train_dataloader()
     assert batch.margin_P.tolist() == [float(row) for row in batch.index_P]
@@ -125,7 +129,7 @@ def test_margins_reach_a_loss_that_asks_for_them(policy: str, tmp_path: Path):
 
 def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):
     limits = LengthLimits(max_length=30)
-    data = TaskPairsDataModule(Numbered(), pairs=9, held_out_pairs=5, limits=limits)
+    data = TaskPairsDataModule(Numbered(), train_size=9, validation_size=5, limits=limits)
     made(data, RewardFinetuneModule(policy), tmp_path)
     # Numbers 0, 2, 4, 6 and 8 of 9, and 0, 2 and 4 of 5
     assert (len(data.data["train"]), len(data.data["validation"])) == (4, 2)
@@ -135,18 +139,17 @@ def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: 
 
 
 def test_nothing_left_is_an_error_with_its_counts(policy: str, tmp_path: Path):
-    data = TaskPairsDataModule(Numbered(equal=True), pairs=4, held_out_pairs=2)
-    with pytest.raises(UserError, match=r"no pair of numbered, test, is left: .*'dropped_equal_sides': 2"):
+    data = TaskPairsDataModule(Numbered(equal=True), train_size=4, validation_size=2)
+    with pytest.raises(UserError, match=r"no pair of numbered, validation, is left: .*'dropped_equal_sides': 2"):
         made(data, RewardFinetuneModule(policy), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pairs": 0}, "pairs must be >= 1, got 0"),
-        ({"held_out_pairs": -1}, "held_out_pairs must be >= 1, got -1"),
+        ({"train_size": 0}, "train_size must be >= 1, got 0"),
+        ({"validation_size": -1}, "validation_size must be >= 0, got -1"),
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
-        ({"max_tokens_per_batch": 0}, "max_tokens_per_batch must be >= 1, got 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str):

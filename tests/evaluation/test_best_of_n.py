@@ -219,7 +219,7 @@ def test_before_and_after_a_fit(tmp_path: Path, sampled: list[int]) -> None:
         default_root_dir=tmp_path,
         callbacks=[table],
     )
-    data = PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0, batch_size=20, seed=0)
+    data = PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_size=0.0, batch_size=20, seed=0)
     trainer.fit(RewardFinetuneModule("embedded:coder", optimizer=adamw(1e-3)), data)
     assert sampled == [20]
     before, after = (figures["best_of_n/4"] for figures in (table.before, table.after))

@@ -106,7 +106,7 @@ def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
 def test_without_validation_pairs_it_says_so_once_and_the_run_trains(
     policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    data, table = data_of(tmp_path, validation=None, validation_share=0.0), BeforeAfter([HeldOutPairs()])
+    data, table = data_of(tmp_path, validation=None, validation_size=0.0), BeforeAfter([HeldOutPairs()])
     trainer = trainer_for(tmp_path, table, max_epochs=3)
     trainer.fit(SFTModule(policy), data)
     assert trainer.global_step == 9 and table.before == table.after == {}

@@ -42,7 +42,7 @@ model:
     scheduler: {class_path: WarmupCosine, init_args: {warmup: 0.1}}
 data:
   class_path: PairsDataModule
-  init_args: {train: pairs.jsonl, validation_share: 0.2, batch_size: 4}
+  init_args: {train: pairs.jsonl, validation_size: 0.2, batch_size: 4}
 trainer:
   max_epochs: 1
   max_steps: 1

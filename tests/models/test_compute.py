@@ -184,7 +184,7 @@ def test_auto_repeats_prompts_where_they_cannot_be_shared_and_says_so(
     assert module.row_layout == "repeated"
     rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    first_step(module, PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0), "32-true", tmp_path)
+    first_step(module, PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_size=0.0), "32-true", tmp_path)
     said = "GPTNeoForCausalLM cuts its local attention by column: prompts are repeated before each completion"
     assert said in capsys.readouterr().out
 
@@ -350,7 +350,7 @@ def bf16_tolerance(policy: str) -> float:
 def test_dpo_in_half_precision(policy: str, precision: str, adapter: LoRA | None, tmp_path: Path):
     rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = lambda: PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0, batch_size=4)  # noqa: E731
+    data = lambda: PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_size=0.0, batch_size=4)  # noqa: E731
     half = first_step(dpo(policy, adapter=adapter), data(), precision, tmp_path)
     full = first_step(dpo(policy, adapter=adapter), data(), "32-true", tmp_path)
     logps = step(dpo(policy)).logps
@@ -371,7 +371,7 @@ def test_a_fused_optimizer_goes_with_clipping_in_half_precision(policy: str, tmp
     module = dpo(policy)
     module.make_optimizer = lambda params: torch.optim.AdamW(params, lr=1e-3, fused=True)
     before = {name: p.clone() for name, p in module.model.named_parameters()}
-    data = PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_share=0.0, batch_size=4)
+    data = PairsDataModule(str(tmp_path / "pairs.jsonl"), validation_size=0.0, batch_size=4)
     first_step(module, data, "bf16-mixed", tmp_path, gradient_clip_val=1e-3)
     assert any(not torch.equal(p, before[name]) for name, p in module.model.named_parameters())
 

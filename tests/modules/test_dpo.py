@@ -44,7 +44,7 @@ def pairs_file(folder: Path, pairs: list[PreferencePair] = PAIRS, name: str = "p
 
 
 def pairs_data(folder: Path, pairs: list[PreferencePair] = PAIRS, **settings: Any) -> PairsDataModule:
-    return PairsDataModule(pairs_file(folder, pairs), **{"validation_share": 0.0, "batch_size": 4, **settings})
+    return PairsDataModule(pairs_file(folder, pairs), **{"validation_size": 0.0, "batch_size": 4, **settings})
 
 
 def sgd(lr: float) -> Any:
@@ -410,7 +410,7 @@ def brief_policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_notebook_needs_no_seed(brief_policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PL_GLOBAL_SEED")
-    data = ExecutionPairsDataModule(Parity(), problems=6, samples=8, held_out_problems=3, batch_size=2)
+    data = ExecutionPairsDataModule(Parity(), train_size=6, validation_size=3, batch_size=2)
     module = DPOModule(brief_policy, DPO(BETA), optimizer=adamw(1e-3))
     trainer = trainer_for(tmp_path)
     trainer.fit(module, data)
@@ -493,7 +493,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule
+from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule, Samples
 from lit_pref.losses import DPO
 from lit_pref.modules import DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule
 from lit_pref.types import Outcome, Problem, Task, Verdict
@@ -570,9 +570,9 @@ if __name__ == "__main__":
     task = Parity()
     trainer, of_pairs = fit(policy, PairsDataModule(pairs, validation=held_out, batch_size=2))
     _, again = fit(policy, PairsDataModule(pairs, validation=held_out, batch_size=2))
-    sizes = {"problems": 8, "samples": 8, "held_out_problems": 4}
+    sizes = {"train_size": 8, "validation_size": 4}
     _, of_execution = fit(policy, ExecutionPairsDataModule(task, **sizes))
-    _, in_memory = fit(policy, ExecutionPairsDataModule(task, **sizes, cache_folder=Path(pairs)))
+    _, in_memory = fit(policy, ExecutionPairsDataModule(task, **sizes, samples=Samples(cache_folder=Path(pairs))))
     results = {"pairs": of_pairs, "again": again, "execution": of_execution, "in memory": in_memory}
     results["graded"] = task.graded
     settings = {"optimizer": lambda params: torch.optim.SGD(params, lr=0.01), "scheduler": None}

@@ -140,7 +140,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(policy: str, tmp_pat
 def pairs(folder: Path) -> PairsDataModule:
     rows = [{"prompt": f"# {i}\n", "chosen": f"x = {i}", "rejected": "pass" + "!" * i} for i in range(6)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return PairsDataModule(str(folder / "pairs.jsonl"), validation_share=0.0, batch_size=2)
+    return PairsDataModule(str(folder / "pairs.jsonl"), validation_size=0.0, batch_size=2)
 
 
 class SavesAtStep4(Callback):

@@ -42,7 +42,7 @@ def pairs_data(folder: Path, **settings: Any) -> PairsDataModule:
     rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
     path = folder / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return PairsDataModule(str(path), **{"validation_share": 0.0, "batch_size": len(PAIRS), "seed": 1, **settings})
+    return PairsDataModule(str(path), **{"validation_size": 0.0, "batch_size": len(PAIRS), "seed": 1, **settings})
 
 
 def sgd(lr: float) -> Any:

@@ -46,7 +46,7 @@ def pairs_file(folder: Path, pairs: list[PreferencePair] = PAIRS, name: str = "p
 
 def pairs_data(folder: Path, margins: bool = False, **settings: Any) -> PairsDataModule:
     path = pairs_file(folder, margins=margins)
-    return PairsDataModule(path, **{"validation_share": 0.0, "batch_size": 12, **settings})
+    return PairsDataModule(path, **{"validation_size": 0.0, "batch_size": 12, **settings})
 
 
 def sgd(lr: float) -> Any:

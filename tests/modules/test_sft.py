@@ -90,7 +90,7 @@ def test_a_step_is_the_mean_over_its_tokens_however_it_is_accumulated(
             {"prompt": r["prompt"], "chosen": r["completion"], "rejected": "no" * i} for i, r in enumerate(rows, 1)
         ]
         path = written(tmp_path / "pairs.jsonl", pair_rows)
-        data = PairsDataModule(path, validation_share=0, batch_size=batch_size)
+        data = PairsDataModule(path, validation_size=0, batch_size=batch_size)
     else:
         data = DemonstrationsDataModule(train=written(tmp_path / "rows.jsonl", rows), batch_size=batch_size)
     at_rate_1 = lambda params: torch.optim.SGD(params, lr=1.0)  # noqa: E731

@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 
-def held_out_rows(prompts_N: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.int32]:
-    """Rows to hold out, ascending: drawn prompt by prompt with numpy, until they are as near to the share as can be.
+def held_out_rows(prompts_N: npt.NDArray[np.int64], wanted: int, seed: int) -> npt.NDArray[np.int32]:
+    """Rows to hold out, ascending: drawn prompt by prompt with numpy, until they are as near to `wanted` as can be.
 
     prompts_N: equal for rows of the same prompt.
-    share: in [0, 1). Above 0 at least one prompt is held out and at least one stays; none is where there is only one.
+    wanted: above 0 at least one prompt is held out and at least one stays; none is where there is only one.
     """
     _, first, numbers_N, sizes = np.unique(prompts_N, return_index=True, return_inverse=True, return_counts=True)
-    if share == 0 or len(sizes) < 2:
+    if wanted == 0 or len(sizes) < 2:
         return np.empty(0, np.int32)
-    wanted, rows = min(max(1, round(share * len(prompts_N))), len(prompts_N) - 1), 0
+    wanted, rows = min(wanted, len(prompts_N) - 1), 0
     in_order = np.argsort(first)  # by their first rows: the draw does not depend on how prompts are numbered
     taken: list[int] = []
     for prompt in in_order[np.random.default_rng(seed).permutation(np.arange(len(sizes), dtype=np.int32))]:

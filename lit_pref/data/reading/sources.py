@@ -145,7 +145,7 @@ def _parts(source: str, split: str, counts: Mapping[str, int]) -> Any:
 def _no_split(source: str, split: str, there: Iterable[str]) -> UserError:
     return UserError(
         f'{source}: has no split "{split}": expected one of {", ".join(there)}, or a slice such as train[:10%]; name '
-        "it (train_split, validation_split)"
+        "it (splits.train, splits.validation)"
     )
 
 
@@ -223,5 +223,5 @@ def _loaded(name: str, load: Callable[[], Any], hint: str = "") -> Any:
     except (DatasetsError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         if "split" in str(error):
-            cause += "; name the split (train_split, validation_split)"
+            cause += "; name the split (splits.train, splits.validation)"
         raise UserError(f"{name}: the datasets library cannot load it: {error}{cause}{hint}") from error

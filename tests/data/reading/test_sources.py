@@ -309,7 +309,7 @@ def test_slices_are_those_of_datasets(tmp_path, kind):
         numbers("train[:x]")
     with pytest.raises(UserError, match=r"rows.*: .*holds no row"):
         numbers("train[:0]")
-    with pytest.raises(UserError, match=r'rows.*: has no split "train_prefs": expected one of train.*train_split'):
+    with pytest.raises(UserError, match=r'rows.*: has no split "train_prefs": expected one of train.*splits.train'):
         numbers("train_prefs")
 
 
