@@ -24,15 +24,9 @@ from lit_pref.sampling import ExecutionPairs, PairStrategy, SampleSettings, Samp
 from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
 from lit_pref.sandbox import level_in_force
 from lit_pref.storage.files import JsonValue, write_json
-from lit_pref.synthesis import (
-    Decontaminated,
-    KillFilter,
-    ProblemsWithTests,
-    WriteTests,
-    decontaminate,
-    refuse_untested,
-    with_tests,
-)
+from lit_pref.synthesis import KillFilter, WriteTests, decontaminate, refuse_untested, with_tests
+from lit_pref.synthesis.checks.written import ProblemsWithTests
+from lit_pref.synthesis.decontamination import Decontaminated
 from lit_pref.tasks import CodeTask
 from lit_pref.tasks.references import Gradable, gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task

@@ -112,9 +112,7 @@ def kept_samples(folder: Path, job: SamplingJob, name: str) -> GradedSamples:
 def _graded(job: SamplingJob, store: "_Store", name: str) -> GradedSamples:
     problems, samples = job.problems, job.draw.samples
     shards = [problems[start : start + _SHARD_PROBLEMS] for start in range(0, len(problems), _SHARD_PROBLEMS)]
-    store.read([len(shard) * samples for shard in shards])
-    missing = [index for index in range(len(shards)) if index not in store.shards]
-    if missing:
+    if missing := store.read(len(shards)):
 
         def done() -> int:
             return min(len(store.shards) * _SHARD_PROBLEMS, len(problems)) * samples
@@ -163,17 +161,13 @@ class _Store:
         with self._writing():
             self._writer = ShardWriter(folder, provenance, SCHEMA, cache is not None)
 
-    def read(self, rows: Sequence[int]) -> None:
-        """Take what earlier runs kept. rows: samples of each shard; one that holds others is no shard."""
+    def read(self, total: int) -> list[int]:
+        """Take what earlier runs kept; which of so many shards are missing."""
         if self._writer is None:
-            return
-        for index in self._writer.done():
-            path = self._writer.path(index)
-            samples = _read(path) if self._writer.whole(index) else []
-            if index < len(rows) and len(samples) == rows[index]:
-                self.shards[index] = samples
-            else:
-                print(f"{path}: is no whole shard of {rows[index : index + 1]} samples; made again", flush=True)
+            return list(range(total))
+        missing = self._writer.missing(total)
+        self.shards = {index: _read(self._writer.path(index)) for index in range(total) if index not in missing}
+        return missing
 
     def keep(self, index: int, samples: list[GradedSample]) -> None:
         self.shards[index] = samples

@@ -98,6 +98,10 @@ def _sealed(manifest: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {**manifest, _SEAL: provenance_digest(manifest)}
 
 
+def shard_path(folder: Path, index: int) -> Path:
+    return folder / f"part-{index:05d}.parquet"
+
+
 class ShardWriter:
     """Numbered shards of a long piece of work, made once each, in any order, and over several runs.
 
@@ -130,13 +134,6 @@ class ShardWriter:
     def _mark(self, index: int) -> str:
         return f"{provenance_digest(self.provenance)}/{index}"
 
-    def whole(self, index: int) -> bool:
-        """Whether shard `index` holds what `write` wrote there for this provenance; what does not is removed."""
-        if whole_parquet(self.path(index), self._mark(index)):
-            return True
-        remove(self.path(index))
-        return False
-
     def _check_provenance(self) -> None:
         there = read_manifest(self.folder)["provenance"]
         assert isinstance(there, dict)  # read_manifest refuses anything else
@@ -157,15 +154,24 @@ class ShardWriter:
         return read_manifest(self.folder).get("complete") is True
 
     def path(self, index: int) -> Path:
-        return self.folder / f"part-{index:05d}.parquet"
+        return shard_path(self.folder, index)
 
     def done(self) -> list[int]:
         """Indices of the shards that are there, ascending."""
         return sorted(int(path.stem.removeprefix("part-")) for path in self.folder.glob(SHARDS))
 
     def missing(self, total: int) -> list[int]:
-        """Indices below `total` that are still to be made, ascending."""
+        """Indices below `total` that are still to be made, ascending; as damaged ones are."""
+        self.drop_damaged()
         return sorted(set(range(total)) - set(self.done()))
+
+    def drop_damaged(self) -> None:
+        """Remove, with a line, what is no shard as `write` wrote it there for this provenance."""
+        for index in self.done():
+            path = self.path(index)
+            if not whole_parquet(path, self._mark(index)):
+                print(f"{path}: is no whole shard; made again", flush=True)
+                remove(path)
 
     def write(self, index: int, rows: Sequence[Mapping[str, object]], counts: Mapping[str, int] | None = None) -> None:
         """Make shard `index`; `counts` (rows left out by reason, and the like) are kept with it and summed up later."""

@@ -15,7 +15,7 @@ from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.generation import LocalGenerator, OpenAIGenerator
 from lit_pref.models import export_model, load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.sandbox import level_in_force
-from lit_pref.synthesis import write_checks
+from lit_pref.synthesis.checks.check_writing import write_checks
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion
 

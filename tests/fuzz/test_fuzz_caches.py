@@ -98,13 +98,10 @@ def shards(folder: Path) -> Cache:
     schema = pa.schema([("text", pa.string())])
 
     def ask() -> Any:
-        writer, answer = ShardWriter(folder / "shards", {"seed": 1}, schema, cache=True), []
-        for index in range(2):
-            if not writer.whole(index):
-                print(f"{writer.path(index)}: made again")
-                writer.write(index, [{"text": f"row {index}"}])
-            answer.append(writer.path(index).read_bytes())
-        return answer
+        writer = ShardWriter(folder / "shards", {"seed": 1}, schema, cache=True)
+        for index in writer.missing(2):
+            writer.write(index, [{"text": f"row {index}"}])
+        return [writer.path(index).read_bytes() for index in range(2)]
 
     return Cache(folder, ask)
 

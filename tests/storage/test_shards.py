@@ -162,15 +162,16 @@ def test_any_changed_byte_of_a_parquet_file_is_seen(tmp_path):
         assert not whole_parquet(path), place
 
 
-def test_a_shard_of_another_work_or_number_is_no_shard_and_is_removed(tmp_path):
+def test_a_shard_of_another_work_or_number_is_no_shard_and_is_removed(tmp_path, capsys):
     writers = [ShardWriter(tmp_path / str(seed), {"seed": seed}, SCHEMA) for seed in (1, 2)]
     for writer in writers:
         for index in (0, 1):
             writer.write(index, [])
-    assert all(writer.whole(index) for writer in writers for index in (0, 1))
+    assert all(writer.missing(2) == [] for writer in writers)
     writers[0].path(0).rename(writers[1].path(0))
     writers[0].path(1).rename(writers[0].path(0))
-    assert not writers[1].whole(0) and not writers[0].whole(0)
+    assert writers[0].missing(2) == [0, 1] and writers[1].missing(2) == [0]
+    assert capsys.readouterr().out.count("is no whole shard; made again") == 2
     assert writers[0].done() == [] and writers[1].done() == [1]
 
 
@@ -194,4 +195,4 @@ def test_a_caches_manifest_is_made_again(tmp_path, text, capsys):
     with pytest.raises(UserError):
         ShardWriter(tmp_path, {"seed": 1}, SCHEMA)
     writer = ShardWriter(tmp_path, {"seed": 1}, SCHEMA, cache=True)
-    assert "made again" in capsys.readouterr().out and not writer.complete and writer.whole(0)
+    assert "made again" in capsys.readouterr().out and not writer.complete and writer.missing(1) == []

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lit_pref.synthesis import Overlap, decontaminate
+from lit_pref.synthesis.decontamination import Overlap, decontaminate
 from lit_pref.types import Problem
 
 TEN = "one two three four five six seven eight nine ten"

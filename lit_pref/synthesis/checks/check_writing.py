@@ -60,21 +60,6 @@ def write_checks(
     return filter_checks(drafts, sandbox, rule or KillFilter())
 
 
-def recorded_check(
-    problem: Problem, calls: Sequence[str], sandbox: Sandbox, rule: KillFilter | None = None
-) -> CheckReport:
-    """A check that calls give what the reference gives; no generator is needed.
-
-    calls: Python expressions such as `add(1, 2)`. Those whose result is no plain literal, or takes more than 1,000
-        characters, are left out; a float may be off by 1e-6, beyond 1 by that share of it.
-    """
-    for call in calls:
-        if not assertions(f"assert {call}", problem.entry_point):
-            raise ValueError(f"problem {problem.id}: {call!r} does not call its entry point {problem.entry_point!r}")
-    drafts = _record([problem], [_reference(problem)], [list(dict.fromkeys(calls))], sandbox)
-    return filter_checks(drafts, sandbox, rule or KillFilter())[0]
-
-
 def with_checks(problems: Iterable[Problem], reports: Iterable[CheckReport]) -> list[Problem]:
     """The problems whose checks were kept, each with its check in place of what graded it before."""
     kept = {report.problem_id: report.check for report in reports if report.fate == "kept"}

@@ -125,19 +125,16 @@ def _reports(
     writer = ShardWriter(folder, provenance, _SCHEMA)
     starts = range(0, len(job.problems), _SHARD_PROBLEMS)
     shards = [job.problems[start : start + _SHARD_PROBLEMS] for start in starts]
-    found = [_read(writer.path(index), shard) if writer.whole(index) else None for index, shard in enumerate(shards)]
-    if None in found:
+    if missing := writer.missing(len(shards)):
         with progress_bar(f"Tests, {expected}, for {len(job.problems):,} problems", len(job.problems)) as advance:
-            for index, shard in enumerate(shards):
-                if found[index] is None:
-                    draw = job.draw._replace(seed=job.draw.seed * 10_007 + index)
-                    made = write_checks(shard, job.generator, default_sandbox(), draw, rule, expected)
-                    writer.write(index, [_to_row(report) for report in made], Counter(report.fate for report in made))
-                    found[index] = made
+            for index in missing:
+                draw = job.draw._replace(seed=job.draw.seed * 10_007 + index)
+                made = write_checks(shards[index], job.generator, default_sandbox(), draw, rule, expected)
+                writer.write(index, [_to_row(report) for report in made], Counter(report.fate for report in made))
                 advance(min((index + 1) * _SHARD_PROBLEMS, len(job.problems)))
     if not writer.complete:
         writer.finish(len(shards))
-    return [report for several in found for report in several or ()]
+    return [report for index, shard in enumerate(shards) for report in _read(writer.path(index), shard)]
 
 
 def _to_row(report: CheckReport) -> dict[str, Any]:

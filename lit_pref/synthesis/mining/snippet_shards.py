@@ -33,9 +33,7 @@ from lit_pref.synthesis.stages.local import (
     Runner,
     ShardRows,
     Stage,
-    drop_damaged,
     rows_of,
-    shard_path,
     stream_shards,
 )
 
@@ -134,14 +132,13 @@ class _Cutting(NamedTuple):
         """What each shard of files holds, in their order; its counts are added to `cut`."""
         folder, files = self.stage.folder, 0
         writer = ShardWriter(folder, self.stage.provenance(), self.stage.schema)
-        drop_damaged(writer)
+        writer.drop_damaged()
         for wave in _waves(self.source.files()):
-            there = set(writer.done())
-            missing = {index: several for index, several in wave.items() if index not in there}
+            missing = {index: wave[index] for index in sorted(wave.keys() - set(writer.done()))}
             for _ in self.runner.run(replace(self.stage, files=missing), list(missing)) if missing else ():
                 pass
             for index, several in wave.items():
-                cut.update(read_counts(shard_path(folder, index)))
+                cut.update(read_counts(writer.path(index)))
                 files += len(several)
                 if self.limit is None:
                     self.advance(files)

@@ -25,8 +25,8 @@ import torch
 
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
-from lit_pref.storage.files import JsonValue, remove, remove_orphans
-from lit_pref.storage.shards import ShardWriter, read_manifest, whole_parquet, write_parquet
+from lit_pref.storage.files import JsonValue, remove_orphans
+from lit_pref.storage.shards import ShardWriter, read_manifest, shard_path
 
 Row = Mapping[str, object]
 
@@ -66,7 +66,7 @@ class Stage(ABC):
 
     def write(self, index: int) -> None:
         made = self.rows(index)
-        write_parquet(shard_path(self.folder, index), made.rows, self.schema, made.counts)
+        ShardWriter(self.folder, self.provenance(), self.schema).write(index, made.rows, made.counts)
 
 
 class Runner(ABC):
@@ -90,7 +90,6 @@ def run_stage(stage: Stage, shards: int, items: int, runner: Runner) -> dict[str
     Raises UserError where the folder was made otherwise or cannot be written.
     """
     writer = ShardWriter(stage.folder, stage.provenance(), stage.schema)
-    drop_damaged(writer)
     missing = writer.missing(shards)
     if missing or not writer.complete:
         done = shards - len(missing)
@@ -107,11 +106,6 @@ def stage_counts(folder: Path) -> dict[str, int]:
     counts = read_manifest(folder)["counts"]
     assert isinstance(counts, dict)
     return counts
-
-
-def shard_path(folder: Path, index: int) -> Path:
-    """As `ShardWriter.path`, for workers, which leave the manifest alone."""
-    return folder / f"part-{index:05d}.parquet"
 
 
 def rows_of(folder: Path, index: int) -> list[dict[str, object]]:
@@ -133,15 +127,6 @@ def stream_shards(writer: ShardWriter, rows: Callable[[], Iterator[Row]], counts
             total += 1
         writer.finish(total)
     return len(writer.done())
-
-
-def drop_damaged(writer: ShardWriter) -> None:
-    """Remove the shards that do not hold what a stage wrote, so that they are made again."""
-    for index in writer.done():
-        path = writer.path(index)
-        if not whole_parquet(path):
-            print(f"{path}: is no whole shard; made again", flush=True)
-            remove(path)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from lit_pref.sampling.execution import SampleSettings
 from lit_pref.sandbox import default_sandbox
 from lit_pref.synthesis.checks.check_filter import CheckReport, KillFilter, summarize
-from lit_pref.synthesis.checks.check_writing import check_prompt, recorded_check, with_checks, write_checks
+from lit_pref.synthesis.checks.check_writing import check_prompt, with_checks, write_checks
 from lit_pref.types import Case, Check, Completion, Generator, Outcome, Problem, Program, Sampling, Sandbox, Verdict
 
 ADD = Problem("add", 'def add(a, b):\n    """The sum."""\n', "    return a + b\n", entry_point="add")
@@ -139,6 +139,12 @@ def test_results_are_recorded_where_the_generator_gives_calls_alone():
     assert report.fate == "kept" and report.dropped == 0
 
 
+def recorded(problem, calls, rule=None):
+    script = Script("\n".join(f"assert {call} == 0" for call in calls))
+    (report,) = write_checks([problem], script, default_sandbox(), DRAW, rule, "recorded")
+    return report
+
+
 def test_what_the_reference_gives_is_recorded():
     calls = {
         "add(1, 2)": "assert add(1, 2) == 3",
@@ -154,22 +160,16 @@ def test_what_the_reference_gives_is_recorded():
         "add('x' * 5000, '')": None,
         "add(1, None)": None,  # raises
         "add(float('nan'), 1)": None,  # equals nothing
-        "add(1, 2 +)": None,
     }
-    sound = [call for call in calls if call != "add(1, 2 +)"]
-    report = recorded_check(TOLD, [*sound, "add(1, 2)"], default_sandbox())
+    report = recorded(TOLD, [*calls, "add(1, 2)"])
     assert report.check is not None
     assert report.check.code.splitlines() == [text for text in calls.values() if text is not None]
     assert (report.fate, report.killed, report.mutants) == ("kept", 2, 2)
-    with pytest.raises(ValueError, match=r"problem told: 'add\(1, 2 \+\)' does not call its entry point 'add'"):
-        recorded_check(TOLD, ["add(1, 2 +)"], default_sandbox())
 
 
 def test_objects_that_a_reference_gives_are_not_recorded():
     source = "def add(a, b):\n    return {0: {a}, 1: set(), 2: frozenset([a]), 3: object, 4: object()}[b]\n"
-    report = recorded_check(
-        replace(TOLD, reference=source), [f"add(7, {n})" for n in range(5)], default_sandbox(), KillFilter(0)
-    )
+    report = recorded(replace(TOLD, reference=source), [f"add(7, {n})" for n in range(5)], KillFilter(0))
     assert report.check is not None and report.check.code.splitlines() == [
         "assert add(7, 0) == {7}",
         "assert add(7, 1) == set()",
@@ -177,9 +177,9 @@ def test_objects_that_a_reference_gives_are_not_recorded():
 
 
 def test_recorded_checks_are_filtered_too():
-    assert recorded_check(TOLD, ["add(1, 0)"], default_sandbox(), KillFilter(min_kill_rate=0.6)).fate == "too weak"
-    assert recorded_check(TOLD, ["add(1, None)"], default_sandbox()).fate == "no code"
-    assert recorded_check(TOLD, [], default_sandbox()).fate == "no code"
+    assert recorded(TOLD, ["add(1, 0)"], KillFilter(min_kill_rate=0.6)).fate == "too weak"
+    assert recorded(TOLD, ["add(1, None)"]).fate == "no code"
+    assert recorded(TOLD, []).fate == "no code"
 
 
 class Failing(Sandbox):
