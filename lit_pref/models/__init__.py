@@ -7,27 +7,21 @@ from lit_pref.models.adapters import (
     attach,
     base_fingerprint,
     difference,
-    has_adapter,
     load_adapter,
     merged,
     train_adapter_dropout,
 )
 from lit_pref.models.attention.last_layer import hidden_states_at, predictor_hidden_states
 from lit_pref.models.attention.tree_attention import (
-    Kernel,
     apart_obstacle,
-    can_share_prompts,
     check_scoring,
     sharing_obstacle,
-    tree_hidden_states,
 )
-from lit_pref.models.attention.tree_kernels import can_attend_by_tree
 from lit_pref.models.causal_lm import (
     EMBEDDED_FOLDER,
     check_vocabulary,
     load_causal_lm,
     load_tokenizer,
-    quiet_transformers,
     weights_fingerprint,
 )
 from lit_pref.models.export import export_model
@@ -45,7 +39,6 @@ from lit_pref.models.score_head import (
 
 __all__ = [
     "EMBEDDED_FOLDER",
-    "Kernel",
     "LoRA",
     "ScoreHead",
     "adapter_off",
@@ -53,8 +46,6 @@ __all__ = [
     "apart_obstacle",
     "attach",
     "base_fingerprint",
-    "can_attend_by_tree",
-    "can_share_prompts",
     "check_scoring",
     "check_vocabulary",
     "difference",
@@ -64,7 +55,6 @@ __all__ = [
     "forget_length",
     "freeze_unused_lm_head",
     "fresh_score_head",
-    "has_adapter",
     "hidden_states_at",
     "lm_head",
     "load_adapter",
@@ -72,12 +62,10 @@ __all__ = [
     "load_tokenizer",
     "merged",
     "predictor_hidden_states",
-    "quiet_transformers",
     "rope_regime",
     "saved_append_eos",
     "saved_score_head",
     "sharing_obstacle",
     "train_adapter_dropout",
-    "tree_hidden_states",
     "weights_fingerprint",
 ]

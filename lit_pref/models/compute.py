@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lit_pref.errors import UserError
 from lit_pref.models.attention.last_layer import outermost_layers
-from lit_pref.models.attention.tree_attention import sharing_obstacle
+from lit_pref.models.attention.tree_attention import Kernel, sharing_obstacle
 from lit_pref.models.attention.tree_kernels import can_attend_by_tree
 from lit_pref.types import RowLayout
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Layout = Literal["auto", "packed", "shared", "repeated"]
-Attention = Literal["auto", "sdpa", "flex"]
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
@@ -44,7 +43,7 @@ class Compute:
     """
 
     layout: Layout = "auto"
-    attention: Attention = "auto"
+    attention: Kernel = "auto"
     gradient_checkpointing: bool = False
     compile: bool = False
 

@@ -283,10 +283,6 @@ class Exchange:
         """Whether it is an object of this side's that the other one knows."""
         return self._numbers.get(id(value)) in self._owned
 
-    def is_theirs(self, value: Any) -> bool:
-        """Whether it is an object of the other side's."""
-        return self._numbers.get(id(value), 0) * self._sign < 0
-
 
 def _methods(kind: type) -> list[str]:
     """What its mirror must ask for: special methods, and those that a builtin type would answer in its stead.

@@ -97,28 +97,16 @@ HOLDERS = (*HELD, *MUTABLE.values())
 _SAFE_NAMES = (
     "abs all any ascii bin callable chr divmod enumerate filter format hash hex isinstance issubclass iter len"
 )
-_SAFE_NAMES += (
-    " map max min next oct ord pow range repr reversed round slice sorted sum zip object NotImplemented Ellipsis"
-)
+_SAFE_NAMES += " map max min next oct ord pow range repr reversed round slice sorted sum zip object NotImplemented"
+_SAFE_NAMES += " Ellipsis"
 SAFE = {f"builtins:{name}" for name in (*_SAFE_NAMES.split(), "bool", "int", "float", "complex", "str", "bytes")}
 SAFE |= {f"builtins:{name}" for name in ("bytearray", "list", "tuple", "dict", "set", "frozenset")}
 SAFE |= {"types:NoneType", "dataclasses:_FIELD"} | {
     f"collections:{kind.__name__}" for kind in (deque, OrderedDict, Counter, defaultdict)
 }
 # What a checker names to a program: what is loaded there, and may be imported without a file.
-LOADED = {
-    "builtins",
-    "operator",
-    "math",
-    "collections",
-    "functools",
-    "itertools",
-    "heapq",
-    "bisect",
-    "copy",
-    "string",
-    "types",
-}
+_LOADED_NAMES = "builtins operator math collections functools itertools heapq bisect copy string types"
+LOADED = set(_LOADED_NAMES.split())
 
 
 def name_of(value: Any) -> str:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from lit_pref.sandbox import exchange, plain
+from lit_pref.sandbox import exchange, mirrors, plain
 
 NESTED = {"a": [1, 2.5, None, True], (1, "x"): {1, 2}, "bytes": [b"\x00\xff", bytearray(b"y")]}
 VALUES = [0, True, -(10**40), 1.5, float("inf"), "", "ä\ud800\n", None, [], (), {}, set(), frozenset({1}), 1 + 2j]
@@ -67,7 +67,7 @@ def test_other_objects_stay_where_they_are(ends):
 
     back = crossed(*ends, [print, Pretender()])
     assert [type(each).__name__ for each in back] == ["builtin_function_or_method", "Pretender"]
-    assert not isinstance(back[1], int) and ends[1].is_theirs(back[1])
+    assert not isinstance(back[1], int) and mirrors.is_mirror(back[1])
     assert crossed(*ends, [ends[0].things]) is not None  # anything at all
     assert crossed(ends[1], ends[0], back[0]) is print
 

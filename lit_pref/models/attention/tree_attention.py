@@ -134,11 +134,6 @@ def _tree_outputs(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel) ->
     return run(_masks(model, batch, partial(_dense_mask, model, batch)))
 
 
-def can_share_prompts(model: "PreTrainedModel") -> bool:
-    """Whether `tree_hidden_states` is exact for several completions behind one prompt."""
-    return sharing_obstacle(model) is None
-
-
 def scoring_obstacle(model: "PreTrainedModel") -> str | None:
     """What keeps a model from being scored exactly in any layout; None if nothing does."""
     if model.base_model is model:

@@ -12,7 +12,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 from lit_pref.syntax.languages import LanguageName
 from lit_pref.syntax.mutants import mutants
@@ -58,12 +58,9 @@ class CodePair(NamedTuple):
 
 
 class Construction(ABC):
-    """Which code is better, and which is worse."""
+    """Which code is better, and which is worse. needs: the completions that its material must hold."""
 
-    @property
-    @abstractmethod
-    def needs(self) -> tuple[Role, ...]:
-        """The completions that its material must hold."""
+    needs: ClassVar[tuple[Role, ...]]
 
     @abstractmethod
     def sides(self, material: Material, rng: random.Random) -> Sides:
@@ -74,9 +71,7 @@ class Construction(ABC):
 class StrongWeak(Construction):
     """The strong model's code over the weak model's: the released code's default."""
 
-    @property
-    def needs(self) -> tuple[Role, ...]:
-        return ("strong", "weak")
+    needs: ClassVar[tuple[Role, ...]] = ("strong", "weak")
 
     def sides(self, material: Material, rng: random.Random) -> Sides:
         return Sides(_given(material.strong), _given(material.weak))
@@ -86,9 +81,7 @@ class StrongWeak(Construction):
 class OriginalChosen(Construction):
     """The snippet's own code, without its docstring, over the weak model's."""
 
-    @property
-    def needs(self) -> tuple[Role, ...]:
-        return ("weak",)
+    needs: ClassVar[tuple[Role, ...]] = ("weak",)
 
     def sides(self, material: Material, rng: random.Random) -> Sides:
         return Sides(Written(without_doc(material.snippet), whole=True), _given(material.weak))
@@ -108,9 +101,7 @@ class ClippedDescription(Construction):
         if not 0 < self.keep < 1:
             raise ValueError(f"keep must be in (0, 1), got {self.keep}")
 
-    @property
-    def needs(self) -> tuple[Role, ...]:
-        return ("strong", "clipped")
+    needs: ClassVar[tuple[Role, ...]] = ("strong", "clipped")
 
     def sides(self, material: Material, rng: random.Random) -> Sides:
         if material.clipped is None:
@@ -129,7 +120,7 @@ class MutatedRejected(Construction):
     of: Literal["original", "strong"] = "original"
 
     @property
-    def needs(self) -> tuple[Role, ...]:
+    def needs(self) -> tuple[Role, ...]:  # type: ignore[override]
         return ("strong",) if self.of == "strong" else ()
 
     def sides(self, material: Material, rng: random.Random) -> Sides:

@@ -54,16 +54,13 @@ class DescribeSnippets(Stage):
     """Snippets to descriptions, some of them empty."""
 
     schema: ClassVar[pa.Schema] = DESCRIBED_SCHEMA
+    title: ClassVar[str] = "Describing snippets"
 
     snippets: Path
     describer: Describer
     generator: Generator | None
     origin: Mapping[str, JsonValue]
     seed: int
-
-    @property
-    def title(self) -> str:
-        return "Describing snippets"
 
     def provenance(self) -> dict[str, JsonValue]:
         taken: dict[str, JsonValue] = {
@@ -102,7 +99,7 @@ class WriteCode(Stage):
     seed: int
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]
         return f"Writing code, {self.role}"
 
     def provenance(self) -> dict[str, JsonValue]:
@@ -138,6 +135,7 @@ class MakePairs(Stage):
     written: the folder of each role's completions.
     """
 
+    title: ClassVar[str] = "Making pairs"
     schema: ClassVar[pa.Schema] = pa.schema(
         [(name, pa.float64() if name == "confidence" else _TEXT) for name in CodePair._fields]
     )
@@ -149,10 +147,6 @@ class MakePairs(Stage):
     filters: PairFilters
     origin: Mapping[str, JsonValue]
     seed: int
-
-    @property
-    def title(self) -> str:
-        return "Making pairs"
 
     def provenance(self) -> dict[str, JsonValue]:
         construction = {"name": type(self.construction).__name__, **asdict(self.construction)}  # type: ignore[call-overload]

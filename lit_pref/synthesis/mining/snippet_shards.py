@@ -62,14 +62,11 @@ class ExtractSnippets(Stage):
     """
 
     schema: ClassVar[pa.Schema] = SNIPPET_SCHEMA.append(pa.field("key", pa.binary()))
+    title: ClassVar[str] = "Cutting files into snippets"
 
     source: Mapping[str, JsonValue]
     settings: SnippetSettings
     files: Mapping[int, Sequence[SourceFile]]
-
-    @property
-    def title(self) -> str:
-        return "Cutting files into snippets"
 
     def provenance(self) -> dict[str, JsonValue]:
         return {**self.source, "settings": asdict(self.settings), "format": 1}

@@ -22,8 +22,7 @@ from lit_pref.syntax.source_tree import SourceTree
 from lit_pref.synthesis.mining.credentials import Span, credential_spans
 from lit_pref.synthesis.mining.file_filters import is_generated, is_minified
 from lit_pref.synthesis.mining.near_duplicates import MinHashBands, SeenSnippets
-from lit_pref.synthesis.mining.refusal import RefusedFileError
-from lit_pref.synthesis.mining.snippets import Snippet
+from lit_pref.synthesis.mining.snippets import RefusedFileError, Snippet
 from lit_pref.synthesis.mining.source_files import SourceFile
 from lit_pref.synthesis.mining.source_text import NOTEBOOK, source_text
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lit_pref.syntax.languages import is_source
 from lit_pref.synthesis.mining.notebooks import notebook_source
-from lit_pref.synthesis.mining.refusal import RefusedFileError
+from lit_pref.synthesis.mining.snippets import RefusedFileError
 
 NOTEBOOK = ".ipynb"
 _BOM = b"\xef\xbb\xbf"

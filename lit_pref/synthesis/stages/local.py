@@ -44,17 +44,14 @@ class ShardRows(NamedTuple):
 class Stage(ABC):
     """One step of a pipeline: picklable, pure.
 
+    title: what the progress bar calls it.
     folder: where its shards and their manifest lie.
     """
 
     schema: ClassVar[pa.Schema]
+    title: ClassVar[str]
 
     folder: Path
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What the progress bar calls it."""
 
     @abstractmethod
     def provenance(self) -> dict[str, JsonValue]:

@@ -12,32 +12,26 @@ import select
 import subprocess
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
 
 from lit_pref.tasks.grading.answers import written_alike
+from lit_pref.types import Outcome
 
 _WORKER = Path(__file__).with_name("latex_worker.py")
 _START_SECONDS = 120.0  # it imports sympy: half a second, on a cold disk far more
 
 
-class Comparison(StrEnum):
-    """TIMEOUT, CRASH: it was not found out; such an answer is not shown to be right."""
+def compare_latex(pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+    """Whether each answer (the second) says what is expected (the first); equal pairs are compared once.
 
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    TIMEOUT = "timeout"
-    CRASH = "crash"
-
-
-def compare_latex(pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-    """How each answer (the second) compares with what is expected (the first); equal pairs are compared once."""
-    found: dict[tuple[str, str], Comparison] = {}
+    PASSED or FAILED; TIMEOUT or KILLED where it was not found out.
+    """
+    found: dict[tuple[str, str], Outcome] = {}
     for pair in pairs:
         if pair not in found:
-            found[pair] = Comparison.EQUAL if written_alike(*pair) else _shared_judge().compare(*pair)
+            found[pair] = Outcome.PASSED if written_alike(*pair) else _shared_judge().compare(*pair)
     return [found[pair] for pair in pairs]
 
 
@@ -54,7 +48,7 @@ class LatexJudge:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = Lock()
 
-    def compare(self, expected: str, answer: str) -> Comparison:
+    def compare(self, expected: str, answer: str) -> Outcome:
         """Raises RuntimeError where the process cannot be started."""
         with self._lock:
             process = self._process = self._process or _started()
@@ -65,9 +59,9 @@ class LatexJudge:
             except BrokenPipeError:
                 reply = b""
             if reply in (b"0\n", b"1\n"):
-                return Comparison.EQUAL if reply == b"1\n" else Comparison.DIFFERENT
+                return Outcome.PASSED if reply == b"1\n" else Outcome.FAILED
             self._end()
-            return Comparison.TIMEOUT if reply is None else Comparison.CRASH
+            return Outcome.TIMEOUT if reply is None else Outcome.KILLED
 
     def close(self) -> None:
         """End the process; a later comparison starts another one."""

@@ -12,19 +12,13 @@ from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.data_sets import content_id
 from lit_pref.tasks.grading.answers import final_latex
-from lit_pref.tasks.grading.latex_equality import Comparison, compare_latex
+from lit_pref.tasks.grading.latex_equality import compare_latex
 from lit_pref.tasks.published.solved_problems import _SolvedProblems, continued
 from lit_pref.tasks.rows import identifier_in, text_in, told_in
 from lit_pref.tasks.wording import Style, asked
 from lit_pref.types import Outcome, Problem, Verdict
 
 _REQUEST = r"Solve this problem step by step, and put the final answer into \boxed{}."
-_OUTCOMES = {
-    Comparison.EQUAL: Outcome.PASSED,
-    Comparison.DIFFERENT: Outcome.FAILED,
-    Comparison.TIMEOUT: Outcome.TIMEOUT,
-    Comparison.CRASH: Outcome.KILLED,
-}
 
 
 class MATH(_SolvedProblems):
@@ -67,7 +61,5 @@ class MATH(_SolvedProblems):
         ]
 
 
-def _verdict(expected: str, answer: str, comparison: Comparison) -> Verdict:
-    if comparison is Comparison.EQUAL:
-        return Verdict(Outcome.PASSED)
-    return Verdict(_OUTCOMES[comparison], detail=f"expected {expected}, got {answer}"[:200])
+def _verdict(expected: str, answer: str, outcome: Outcome) -> Verdict:
+    return Verdict(outcome, detail="" if outcome is Outcome.PASSED else f"expected {expected}, got {answer}"[:200])

@@ -13,7 +13,7 @@ from lit_pref.data.batches.packing import collate_trees
 from lit_pref.errors import UserError
 from lit_pref.models.attention import last_layer
 from lit_pref.models.attention.last_layer import predictor_hidden_states
-from lit_pref.models.attention.tree_attention import can_share_prompts, sharing_obstacle, tree_hidden_states
+from lit_pref.models.attention.tree_attention import sharing_obstacle, tree_hidden_states
 from lit_pref.models.heads import lm_head
 from lit_pref.types import TokenTree, TreeBatch, TreeSpan
 
@@ -110,7 +110,7 @@ def embedding_gradient(model: PreTrainedModel, logps_N: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", MATRIX)
 def test_every_layout_equals_a_plain_forward_pass(name: str):
     model = random_model(*MATRIX[name])
-    assert can_share_prompts(model)
+    assert sharing_obstacle(model) is None
     plain_N = plain_logps(model, TREES)
     gradient = embedding_gradient(model, plain_N)
     for layout, batch in LAYOUTS.items():
@@ -223,7 +223,7 @@ OBSTACLES = {
 def test_models_which_cannot_share_are_refused_by_name_and_exact_when_repeated(name: str):
     model_type, settings, reason = OBSTACLES[name]
     model = random_model(model_type, settings)
-    assert not can_share_prompts(model)
+    assert sharing_obstacle(model) is not None
     assert reason in (sharing_obstacle(model) or "")
     with pytest.raises(UserError, match=f"{type(model).__name__}.*shared=False"):
         predictor_hidden_states(model, LAYOUTS["shared"])

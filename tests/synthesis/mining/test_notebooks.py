@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lit_pref.synthesis.mining.notebooks import notebook_source
-from lit_pref.synthesis.mining.refusal import RefusedFileError
+from lit_pref.synthesis.mining.snippets import RefusedFileError
 
 
 def notebook(*cells, **metadata):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lit_pref.synthesis.mining.refusal import RefusedFileError
+from lit_pref.synthesis.mining.snippets import RefusedFileError
 from lit_pref.synthesis.mining.source_text import source_text
 
 

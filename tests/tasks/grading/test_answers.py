@@ -7,7 +7,8 @@ from fractions import Fraction
 import pytest
 
 from lit_pref.tasks.grading.answers import boxed, final_latex, final_number, to_number, written_alike
-from lit_pref.tasks.grading.latex_equality import Comparison, LatexJudge, compare_latex
+from lit_pref.tasks.grading.latex_equality import LatexJudge, compare_latex
+from lit_pref.types import Outcome
 
 
 @pytest.mark.parametrize(
@@ -98,34 +99,34 @@ DIFFERENT = [(r"\frac13", "0.333"), ("[0,1)", "[0,1]"), ("3", "3.0000001"), (r"\
 
 
 def test_latex_is_compared_by_what_it_means() -> None:
-    assert compare_latex(SAME) == [Comparison.EQUAL] * len(SAME)
-    assert compare_latex(DIFFERENT) == [Comparison.DIFFERENT] * len(DIFFERENT)
+    assert compare_latex(SAME) == [Outcome.PASSED] * len(SAME)
+    assert compare_latex(DIFFERENT) == [Outcome.FAILED] * len(DIFFERENT)
 
 
 def test_from_another_thread_too() -> None:
     # math-verify's own time limit, a signal, raises there.
-    found: list[Comparison] = []
+    found: list[Outcome] = []
     thread = threading.Thread(target=lambda: found.extend(compare_latex([SAME[0], DIFFERENT[0], SAME[0]])))
     thread.start()
     thread.join()
-    assert found == [Comparison.EQUAL, Comparison.DIFFERENT, Comparison.EQUAL]
+    assert found == [Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]
 
 
 def test_an_endless_comparison_is_given_up_and_the_next_one_goes_on() -> None:
     judge = LatexJudge(seconds=1.0)
-    assert judge.compare("2", "9^{9^{9^9}}") is Comparison.TIMEOUT
-    assert judge.compare("2", "4/2") is Comparison.EQUAL
+    assert judge.compare("2", "9^{9^{9^9}}") is Outcome.TIMEOUT
+    assert judge.compare("2", "4/2") is Outcome.PASSED
     judge.close()
 
 
 def test_a_process_that_ends_is_a_crash_and_the_next_one_goes_on() -> None:
     judge = LatexJudge()
-    assert judge.compare("2", "4/2") is Comparison.EQUAL
+    assert judge.compare("2", "4/2") is Outcome.PASSED
     assert judge._process is not None
     judge._process.kill()
     judge._process.wait()
-    assert judge.compare("2", "4/2") is Comparison.CRASH
-    assert judge.compare("2", "4/2") is Comparison.EQUAL
+    assert judge.compare("2", "4/2") is Outcome.KILLED
+    assert judge.compare("2", "4/2") is Outcome.PASSED
     judge.close()
 
 
