@@ -18,11 +18,15 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args,
 
 from jsonargparse import ArgumentParser, Namespace
 
+from lit_pref.cli.old_names import KEYS, new_class
 from lit_pref.errors import UserError
 
 _INNER = re.compile("\x02(.*?)\x1f(.*?)\x03")  # what the parser of a class has said of a field
 _FIELD = re.compile(r'Parser key "([\w.\-]+)"')
-_OPTION = re.compile(r"(?:[Oo]ption|Key|Group key) '([\w.\-+]+)' is not|does not accept option '([\w.\-+]+)'")
+_OPTION = re.compile(
+    r"(?:[Oo]ption|Key|Group key) '([\w.\-+]+)' is not|does not accept option '([\w.\-+]+)'|"
+    r"unrecognized arguments: --([^\s=]*)"
+)
 _GIVEN = (
     re.compile(r"^ *Given value: (.*)", re.MULTILINE),
     re.compile(r"Got value: (.*)"),
@@ -61,7 +65,7 @@ class PlainParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         field, said = _understood(self, str(message))
-        if getattr(self, "_inner_parser", False):
+        if _is_inner(self):
             raise UserError(f"\x02{field}\x1f{said}\x03")
         raise UserError(f"{field}: {said}" if field else said)
 
@@ -128,10 +132,8 @@ def _understood(parser: ArgumentParser, message: str) -> _Mistake:
     if missing := re.search(r"the following arguments are required: (.*)", message):
         return _Mistake("", _what_is_missing(parser, missing[1].split(", ")))
     if unknown := _OPTION.search(message):
-        return _Mistake(field, _unknown_option(parser, unknown[1] or unknown[2]))
+        return _unknown_option(parser, field, unknown[unknown.lastindex or 0])
     if unknown := re.search(r"unrecognized arguments: (\S*)", message):
-        if unknown[1].startswith("--"):
-            return _Mistake("", _unknown_option(parser, unknown[1][2:].partition("=")[0]))
         return _Mistake("", f"{unknown[1]!r} belongs to no option: expected --option value")
     if named := re.match(r"(?:argument )?(?:-\w/)?--([\w.\-]+): (.*)", message):
         if wrong := re.search("import path string: (.*)", named[2]):  # after --model.help
@@ -141,6 +143,11 @@ def _understood(parser: ArgumentParser, message: str) -> _Mistake:
     if field:
         return _wrong_value(parser, field, message)
     return _Mistake("", _one_line(message))
+
+
+def _is_inner(parser: ArgumentParser) -> bool:
+    """Whether it is the parser of a class's arguments, and not of a command."""
+    return bool(getattr(parser, "_inner_parser", False))
 
 
 def _subcommand(parser: ArgumentParser) -> str:
@@ -158,7 +165,7 @@ def _types(parser: ArgumentParser) -> dict[str, Any]:
 
 def _what_is_missing(parser: ArgumentParser, names: Sequence[str]) -> str:
     names = [name.rpartition(".")[2] for name in names]
-    if getattr(parser, "_inner_parser", False):
+    if _is_inner(parser):
         hint = _types(parser).get(names[0])
         return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing: expected {_expected(hint)}"
     given = " and ".join(f"--{name}" for name in names)
@@ -166,12 +173,16 @@ def _what_is_missing(parser: ArgumentParser, names: Sequence[str]) -> str:
     return f"{given} {'are' if len(names) > 1 else 'is'} missing{example}"
 
 
-def _unknown_option(parser: ArgumentParser, name: str) -> str:
-    known, inner = _types(parser), getattr(parser, "_inner_parser", False)
+def _unknown_option(parser: ArgumentParser, field: str, name: str) -> _Mistake:
+    parts = [*filter(None, field.split(".")), *name.split(".")]
+    for place, part in enumerate(parts):
+        if part in KEYS and (place or _is_inner(parser)):
+            return _Mistake(".".join(parts[: place + 1]), f"is now called {KEYS[part]}")
+    known, inner = _types(parser), _is_inner(parser)
     first, last = name.partition(".")[0], name.rpartition(".")[2]
     firsts = {each.partition(".")[0] for each in known}
     if not inner and first not in firsts and first in _WHOSE:
-        return f"there is no option {first!r} here: it is one of lit-pref {_WHOSE[first]}"
+        return _Mistake(field, f"there is no option {first!r} here: it is one of lit-pref {_WHOSE[first]}")
     candidates = [*known, *(["class_path", "init_args"] if inner else [])]
     near = get_close_matches(name, candidates, n=1)
     if not near and "." in name:
@@ -179,7 +190,7 @@ def _unknown_option(parser: ArgumentParser, name: str) -> str:
     if not near:
         lasts = {each.rpartition(".")[2]: each for each in [*_of_classes(known), *candidates]}
         near = [lasts[each] for each in get_close_matches(last, lasts, n=1)]
-    return f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else "; see --help")
+    return _Mistake(field, f"there is no option {name!r}; " + (f"did you mean {near[0]!r}?" if near else "see --help"))
 
 
 def _of_classes(known: dict[str, Any]) -> list[str]:
@@ -291,6 +302,8 @@ def _wrong_class(bases: Sequence[type], hint: Any, given: str, message: str) -> 
     scalars = any(each in _PLAIN[:4] or get_origin(each) is Literal for each in get_args(hint))
     if not _NAME.fullmatch(given) or given == "None" or (scalars and not (given[0].isupper() or "." in given)):
         return None
+    if new := new_class(given):
+        return f"{stem} is now {new}"
     known = _concrete(bases)
     if said := _import_mistake(given.rpartition(".")[0]):
         return said

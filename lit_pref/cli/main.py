@@ -121,6 +121,10 @@ def _of_disk(error: OSError) -> str:
 def _unknown_command(command: str) -> str:
     from difflib import get_close_matches
 
+    from lit_pref.cli.old_names import COMMANDS
+
+    if command in COMMANDS:
+        return f"{command} is {COMMANDS[command]}"
     near = get_close_matches(command, _COMMANDS, n=1)
     return f"no command {command!r}" + (f"; did you mean {near[0]!r}?" if near else "; see lit-pref --help")
 

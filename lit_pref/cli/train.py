@@ -49,6 +49,7 @@ from lit_pref.callbacks.stop_signals import STOP, Stopped
 from lit_pref.cli.errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.cli.export import read_option
 from lit_pref.cli.functions import writable_folder
+from lit_pref.cli.old_names import LOGGED
 from lit_pref.errors import UserError
 from lit_pref.machine.processors import usable_processors
 from lit_pref.modules.fitting import check_fits
@@ -170,6 +171,10 @@ class TrainingCLI(LightningCLI):
         for callback in self._given_callbacks():
             if refused := _CANNOT.get(type(callback).__name__):
                 raise UserError(f"trainer.callbacks: {type(callback).__name__} cannot work here: {refused}")
+            monitored = str(getattr(callback, "monitor", ""))
+            for old, new in LOGGED.items():
+                if monitored.startswith(old):
+                    raise UserError(f"trainer.callbacks: monitor: {monitored} is now {monitored.replace(old, new, 1)}")
         if isinstance(self.model, _LanguageModule):
             _check_optimizer(self.model)
 
