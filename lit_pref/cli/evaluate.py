@@ -20,13 +20,14 @@ from lit_pref.cli.functions import Recipe, chosen_recipe, results_folder, run_fu
 from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import HarnessError, grade, held_out_problems
+from lit_pref.evaluation.grading import HarnessError, held_out_problems
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.policy import open_policy
 from lit_pref.machine.progress import progress_bar
 from lit_pref.models.checkpoints import checkpoint_model
 from lit_pref.reports.record import circumstances
 from lit_pref.reports.results import Results, evaluation_results
+from lit_pref.sampling.grading import grade
 from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict

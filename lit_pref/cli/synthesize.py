@@ -18,10 +18,9 @@ from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import Sized, held_out_problems
-from lit_pref.generation.policy import open_policy
+from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.reports.record import circumstances, counted, table
-from lit_pref.sampling import ExecutionPairs, PairStrategy, SampleSettings, SamplingJob, execution_pairs, kept_samples
-from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.sampling import Draw, ExecutionPairs, PairStrategy, SamplingJob, execution_pairs, kept_samples
 from lit_pref.sandbox import level_in_force
 from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.synthesis import KillFilter, WriteTests, decontaminate, refuse_untested, with_tests
@@ -94,14 +93,9 @@ def synthesize(
         raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
     if write_tests == "no":
         refuse_untested(clean.problems)
-    draw, vocabulary = SampleSettings(samples, sampling, seed), None
-    if generator is None:
-        opened = open_policy(policy := policy or _DEFAULT_POLICY)
-        vocabulary = vocabulary_fingerprint(opened.tokenizer)
-        told = opened.weights, tokenizer_fingerprint(opened.tokenizer)
-        job = SamplingJob(task, clean.problems, opened.generator(), draw, *told)
-    else:
-        job = SamplingJob(task, clean.problems, generator, draw, generator_identity(generator), None)
+    opened = generator or open_policy(policy := policy or _DEFAULT_POLICY)
+    vocabulary = vocabulary_fingerprint(opened.tokenizer) if isinstance(opened, OpenPolicy) else None
+    job = SamplingJob.of(task, clean.problems, opened, Draw(samples, sampling, seed))
     output = writable_folder("--output", output)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
     found = gradable(task, tested.problems)

@@ -13,13 +13,12 @@ from lit_pref.data.batches.loading import PairCollate, TreeDataset
 from lit_pref.data.formats.write import without_tokens, write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import fingerprint, tokenize_pairs, tokenize_prompt
+from lit_pref.data.tokens.tokenize import fingerprint, tokenize_pairs
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
-from lit_pref.generation import LocalGenerator
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.sampling import GradedSamples, PairStrategy, SampleSettings, SamplingJob, cached_samples, execution_pairs
-from lit_pref.sampling.graded_samples import tokenizer_fingerprint
+from lit_pref.generation.policy import OpenPolicy, open_policy
+from lit_pref.models import load_tokenizer, weights_fingerprint
+from lit_pref.sampling import Draw, GradedSamples, PairStrategy, SamplingJob, cached_samples, execution_pairs
 from lit_pref.storage.arrays import default_cache_folder, keep_in_memory
 from lit_pref.tasks import CodeTask
 from lit_pref.tasks.references import gradable
@@ -134,24 +133,18 @@ class _ExecutionDataModule(_TreeDataModule):
         return received
 
     def _sampled(self, split: Split) -> GradedSamples:
-        model, tokenizer = self.module.model, self.module.tokenizer
         # Without a fit the module is a name, and has no weights.
         name = self.samples.sampled_policy or (self.policy if self.trainer is None else None)
-        if name is not None:
-            model, tokenizer = load_causal_lm(name), load_tokenizer(name)
-            self.own_tokens = tokenizer.get_vocab() == self.module.tokenizer.get_vocab()
-        model = model.to(self.device)
+        if name is None:
+            model = self.module.model.to(self.device)
+            opened = OpenPolicy(model, self.module.tokenizer, weights_fingerprint(model))
+        else:
+            opened = open_policy(name, device=self.device)
+            self.own_tokens = opened.tokenizer.get_vocab() == self.module.tokenizer.get_vocab()
         found = gradable(self.task, self.task.problems(split, self.sizes[split] or 0, self.seed))
         self.left_out[split] = found.left_out
-        draw = SampleSettings(self.samples.each, self.samples.sampling, self.seed)
-        job = SamplingJob(
-            self.task,
-            found.problems,
-            LocalGenerator(model, tokenizer, tokenize_prompt),
-            draw,
-            weights_fingerprint(model),
-            tokenizer_fingerprint(tokenizer),
-        )
+        draw = Draw(self.samples.each, self.samples.sampling, self.seed)
+        job = SamplingJob.of(self.task, found.problems, opened, draw)
         return cached_samples(self.cache_folder, job, f"{len(found.problems):,} {split} problems x {draw.samples}")
 
 

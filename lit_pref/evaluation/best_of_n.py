@@ -13,15 +13,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.grading import HarnessError, held_out_problems
-from lit_pref.generation import LocalGenerator
+from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.metrics import best_of_n, oracle_best_of_n
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.rewards.learned import Candidates, RewardModel, score
-from lit_pref.sampling import GradedSample, GradedSamples, SampleSettings, SamplingJob, cached_samples
-from lit_pref.sampling.graded_samples import generator_identity, tokenizer_fingerprint
+from lit_pref.sampling import Draw, GradedSample, GradedSamples, SamplingJob, cached_samples
 from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Outcome, Sampling, Split, Task
@@ -106,17 +103,11 @@ class BestOfN(Evaluation):
     def _draw(self, device: torch.device) -> _Drawn:
         held_out = held_out_problems(self.task, self.split, self.count, self.seed)
         problems, self.left_out = gradable(self.task, held_out)
-        draw, vocabulary = SampleSettings(self.samples, self.sampling, self.seed), None
-        if isinstance(self.sampled_policy, Generator):
-            job = SamplingJob(
-                self.task, problems, self.sampled_policy, draw, generator_identity(self.sampled_policy), None
-            )
-        else:
-            model, tokenizer = load_causal_lm(self.sampled_policy).to(device), load_tokenizer(self.sampled_policy)
-            vocabulary = tokenizer.get_vocab()
-            generator = LocalGenerator(model, tokenizer, tokenize_prompt)
-            identities = weights_fingerprint(model), tokenizer_fingerprint(tokenizer)
-            job = SamplingJob(self.task, problems, generator, draw, *identities)
+        sampled = self.sampled_policy
+        opened = sampled if isinstance(sampled, Generator) else open_policy(sampled, device=device)
+        vocabulary = opened.tokenizer.get_vocab() if isinstance(opened, OpenPolicy) else None
+        draw = Draw(self.samples, self.sampling, self.seed)
+        job = SamplingJob.of(self.task, problems, opened, draw)
         name = f"{len(problems):,} {self.split} problems of {self.task.name} x {self.samples}"
         found = cached_samples(self.cache_folder, job, name)
         return _Drawn(_without_ungraded(found, self.samples, self.task.name), vocabulary)

@@ -6,7 +6,7 @@ if it had not been drawn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lit_pref.types import Outcome, Problem, Split, Task, Verdict
 
-_AT_A_TIME = 512  # texts; so many that processors which wait for the last of them cost little
 _ENDLESS_PROBLEMS = 1000  # of a task that can make any number: an interval of ±3 points
 
 
@@ -46,30 +45,6 @@ def held_out_problems(task: Task, split: Split, count: int | None, seed: int) ->
     if count < 1:
         raise ValueError(f"problems must be >= 1, got {count}")
     return task.problems(split, count, seed)
-
-
-def grade(
-    task: Task,
-    problems: Sequence[Problem],
-    texts: Sequence[Sequence[str]],
-    on_progress: Callable[[int], None] | None = None,
-) -> list[list[Verdict]]:
-    """A verdict for each text of each problem; equal texts of one problem are run once.
-
-    on_progress: is told how many of the texts have theirs, after every few hundred.
-    """
-    times = Counter((row, text) for row, several in enumerate(texts) for text in several)
-    distinct, done = list(times), 0
-    found: dict[tuple[int, str], Verdict] = {}
-    size = _AT_A_TIME if on_progress else max(1, len(distinct))
-    for start in range(0, len(distinct), size):
-        some = distinct[start : start + size]
-        verdicts = task.grade([problems[row] for row, _ in some], [text for _, text in some])
-        found.update(zip(some, verdicts, strict=True))
-        done += sum(times[each] for each in some)
-        if on_progress:
-            on_progress(done)
-    return [[found[row, text] for text in several] for row, several in enumerate(texts)]
 
 
 def ungraded(verdicts: Sequence[Sequence[Verdict]], needed: int) -> dict[int, str]:

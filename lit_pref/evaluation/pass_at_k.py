@@ -22,9 +22,10 @@ from torch import Tensor
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation
-from lit_pref.evaluation.grading import Counts, counts, grade, held_out_problems, ungraded
+from lit_pref.evaluation.grading import Counts, counts, held_out_problems, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import weights_fingerprint
+from lit_pref.sampling.grading import grade
 from lit_pref.storage.arrays import ArrayCache
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task

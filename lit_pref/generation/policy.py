@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OpenPolicy(NamedTuple):
-    """A policy on the device that there is. weights: their fingerprint, which tells it apart whatever it is called."""
+    """A policy on its device. weights: their fingerprint, which tells it apart whatever it is called."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
@@ -30,14 +30,17 @@ class OpenPolicy(NamedTuple):
         return LocalGenerator(self.model, self.tokenizer, tokenize_prompt, batch_size)
 
 
-def open_policy(policy: str, model: "PreTrainedModel | None" = None) -> OpenPolicy:
+def open_policy(
+    policy: str, model: "PreTrainedModel | None" = None, device: torch.device | str | None = None
+) -> OpenPolicy:
     """A policy by its name; Raises UserError where it cannot be opened.
 
     model: trained from it, in its place.
+    device: None is the first GPU, or the CPU where there is none.
     """
     model, tokenizer = model or load_causal_lm(policy), load_tokenizer(policy)
     weights = weights_fingerprint(model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return OpenPolicy(model, tokenizer, weights)
 
 

@@ -17,6 +17,7 @@ from itertools import islice, zip_longest
 from typing import Literal, NamedTuple
 
 from lit_pref.data.formats.prompts import response
+from lit_pref.sampling.grading import grade
 from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task, Text
 
 PairStrategy = Literal["random", "best_vs_worst", "length_matched"]
@@ -60,8 +61,8 @@ class GradedSample:
     case: int | None = None
 
 
-class SampleSettings(NamedTuple):
-    """How a policy is sampled: completions a problem, the distribution, the seed of the draws."""
+class Draw(NamedTuple):
+    """What is drawn of a policy: how many completions a problem, by which sampling, with which seed."""
 
     samples: int
     sampling: Sampling
@@ -90,7 +91,7 @@ def sample_and_grade(
     task: Task,
     generator: Generator,
     shards: Iterable[tuple[int, Sequence[Problem]]],
-    draw: SampleSettings,
+    draw: Draw,
     keep: Callable[[int, list[GradedSample]], None],
 ) -> None:
     """Sample each numbered shard's problems and grade them; `keep` gets each graded shard, in order.
@@ -118,14 +119,11 @@ def grade_samples(
     task: Task, problems: Sequence[Problem], completions: Sequence[Sequence[Completion]]
 ) -> list[GradedSample]:
     """Grade every completion; equal texts of one problem are run once."""
-    distinct = {(row, completion.text): None for row, several in enumerate(completions) for completion in several}
-    verdicts = task.grade([problems[row] for row, _ in distinct], [text for _, text in distinct])
-    found = dict(zip(distinct, verdicts, strict=True))
+    verdicts = grade(task, problems, [[each.text for each in several] for several in completions])
     return [
-        GradedSample(problems[row].id, problems[row].prompt, completion, verdict.outcome, verdict.case)
-        for row, several in enumerate(completions)
-        for completion in several
-        for verdict in [found[row, completion.text]]
+        GradedSample(problem.id, problem.prompt, completion, verdict.outcome, verdict.case)
+        for problem, *both in zip(problems, completions, verdicts, strict=True)
+        for completion, verdict in zip(*both, strict=True)
     ]
 
 

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
+from lit_pref.generation.policy import OpenPolicy
 from lit_pref.machine.progress import progress_bar
-from lit_pref.sampling.execution import GradedSample, SampleSettings, sample_and_grade
+from lit_pref.sampling.execution import Draw, GradedSample, sample_and_grade
 from lit_pref.storage.arrays import keep_in_memory
 from lit_pref.storage.files import JsonValue, provenance_digest
 from lit_pref.storage.shards import ShardWriter
@@ -58,9 +59,16 @@ class SamplingJob:
     task: Task
     problems: Sequence[Problem]
     generator: Generator
-    draw: SampleSettings
+    draw: Draw
     policy: JsonValue
     tokenizer: str | None
+
+    @classmethod
+    def of(cls, task: Task, problems: Sequence[Problem], sampled: OpenPolicy | Generator, draw: Draw) -> "SamplingJob":
+        """Of an open policy, or of a generator, which says itself what it is."""
+        if isinstance(sampled, Generator):
+            return cls(task, problems, sampled, draw, generator_identity(sampled), None)
+        return cls(task, problems, sampled.generator(), draw, sampled.weights, tokenizer_fingerprint(sampled.tokenizer))
 
     def provenance(self) -> dict[str, JsonValue]:
         """All that the samples depend on."""

@@ -1,6 +1,7 @@
 import pytest
 
-from lit_pref.evaluation.grading import HarnessError, counts, grade, held_out_problems, ungraded
+from lit_pref.evaluation.grading import HarnessError, counts, held_out_problems, ungraded
+from lit_pref.sampling.grading import grade
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Outcome, Problem, Task, Verdict
 

@@ -13,7 +13,7 @@ from tokenizers.normalizers import Replace
 from lit_pref.data.formats.write import write_pairs
 from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
-from lit_pref.sampling import SampleSettings, SamplingJob, cached_samples, execution_pairs, kept_samples
+from lit_pref.sampling import Draw, SamplingJob, cached_samples, execution_pairs, kept_samples
 from lit_pref.sampling.graded_samples import tokenizer_fingerprint
 from lit_pref.types import Case, Check, Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
 
@@ -51,7 +51,7 @@ class Parity(Task):
 
 def job_of(generator, task=None, problems=600, policy="weights", tokenizer="tokens"):
     task = task or Parity()
-    draw = SampleSettings(3, Sampling(), seed=1)
+    draw = Draw(3, Sampling(), seed=1)
     return SamplingJob(task, task.problems("train", problems, 0), generator, draw, policy, tokenizer)
 
 

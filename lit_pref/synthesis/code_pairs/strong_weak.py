@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
-from lit_pref.generation import LocalGenerator
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.sampling.execution import SampleSettings
-from lit_pref.sampling.graded_samples import SamplingJob, cached_samples, tokenizer_fingerprint
+from lit_pref.generation.policy import open_policy
+from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.graded_samples import SamplingJob, cached_samples
 from lit_pref.synthesis.code_pairs.completions import Role, clipped
 from lit_pref.synthesis.code_pairs.constructions import (
     ClippedDescription,
@@ -106,15 +104,7 @@ def _samples(
     if role == "clipped":
         assert isinstance(made_by.construction, ClippedDescription)  # none else needs one
         problems = [_clipped(problem, made_by.construction.keep) for problem in problems]
-    model, tokenizer = load_causal_lm(policy).to(device), load_tokenizer(policy)
-    job = SamplingJob(
-        task,
-        problems,
-        LocalGenerator(model, tokenizer, tokenize_prompt),
-        SampleSettings(1, sampling, seed),
-        weights_fingerprint(model),
-        tokenizer_fingerprint(tokenizer),
-    )
+    job = SamplingJob.of(task, problems, open_policy(policy, device=device), Draw(1, sampling, seed))
     graded = cached_samples(cache, job, f"{len(problems):,} {split} descriptions by {policy}").samples
     return [Written(each.completion.text, each.completion.finished) for each in graded]
 

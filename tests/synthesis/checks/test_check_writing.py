@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lit_pref.sampling.execution import SampleSettings
+from lit_pref.sampling.execution import Draw
 from lit_pref.sandbox import default_sandbox
 from lit_pref.synthesis.checks.check_filter import CheckReport, KillFilter, summarize
 from lit_pref.synthesis.checks.check_writing import check_prompt, with_checks, write_checks
@@ -16,7 +16,7 @@ from lit_pref.types import Case, Check, Completion, Generator, Outcome, Problem,
 ADD = Problem("add", 'def add(a, b):\n    """The sum."""\n', "    return a + b\n", entry_point="add")
 ASKED = ({"role": "user", "content": "Write `add`: the sum of two."},)
 TOLD = Problem("told", ASKED, "def add(a, b):\n    return a + b\n", entry_point="add")
-DRAW = SampleSettings(1, Sampling(), seed=3)
+DRAW = Draw(1, Sampling(), seed=3)
 
 
 class Script(Generator):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lit_pref.errors import UserError
-from lit_pref.sampling.execution import SampleSettings
+from lit_pref.sampling.execution import Draw
 from lit_pref.sampling.graded_samples import SamplingJob
 from lit_pref.synthesis.checks.check_filter import KillFilter
 from lit_pref.synthesis.checks.written import ProblemsWithTests, lacks_tests, refuse_untested, with_tests
@@ -43,7 +43,7 @@ def test_a_refusal_counts_and_names_the_first():
 
 @pytest.mark.parametrize("expected", ["no", "written", "recorded"])
 def test_where_all_have_tests_nothing_is_asked_or_written(tmp_path, expected):
-    job = SamplingJob(CodeTask(), [CHECKED], Nobody(), SampleSettings(2, Sampling(), 0), "nobody", None)
+    job = SamplingJob(CodeTask(), [CHECKED], Nobody(), Draw(2, Sampling(), 0), "nobody", None)
     tested = with_tests(tmp_path / "out", job, expected, KillFilter())
     assert tested == ProblemsWithTests([CHECKED], []) and not (tmp_path / "out").exists()
     assert (tested.summary, tested.table) == (None, {})

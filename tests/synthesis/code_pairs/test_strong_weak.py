@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import lit_pref.synthesis.code_pairs.strong_weak as module
 from lit_pref.errors import UserError
+from lit_pref.generation import policy
 from lit_pref.synthesis import ClippedDescription, MutatedRejected, OriginalChosen
 from lit_pref.synthesis.code_pairs.strong_weak import StrongWeakPairs, strong_weak_pairs
 from lit_pref.types import Completion, Generator, Outcome, PreferencePair, Problem, Sampling, Split, Task, Text, Verdict
@@ -76,7 +76,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, list[str]]]:
             text = answer(int(words[2]) - 2, role) if words[-1] == "x" else "    return x\n"
             return Completion(text, (5,), (0.0,), finished="CUT" not in text)
 
-    monkeypatch.setattr(module, "LocalGenerator", Scripted)
+    monkeypatch.setattr(policy, "LocalGenerator", Scripted)
     return made
 
 
