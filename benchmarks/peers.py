@@ -42,7 +42,7 @@ class _Steps(Callback):
         self.ends.append(now(module.device))
         self.tokens.append(batch.trees.num_tokens)
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.batches.append(batch.index_P.tolist())
+        self.batches.append(batch.row_R.tolist())
         if batch_idx == 0:
             self.first = {name: float(value) for name, value in trainer.callback_metrics.items()}
 

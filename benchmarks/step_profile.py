@@ -21,14 +21,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import command, paired, workloads
 from lit_pref.data.batches.order import Batching
-from lit_pref.data.batches.packing import collate_pairs, lay_out
+from lit_pref.data.batches.packing import collate_rows, lay_out
 from lit_pref.data.formats.pairs import read_pairs
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.losses import DPO, completion_logps, token_scores
 from lit_pref.machine.allocator import keep_freed_memory
 from lit_pref.models import lm_head, predictor_hidden_states
 from lit_pref.modules import Compute, DPOModule
-from lit_pref.types import PairBatch, PairLogps
+from lit_pref.types import PairLogps, RowBatch
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::linear"),
@@ -44,14 +44,15 @@ VARIANTS = {
 }
 
 
-def batches(module: DPOModule, folder: Path, compute: Compute) -> list[PairBatch]:
-    trees = tokenize_pairs(read_pairs(folder / "pairs.parquet").pairs, module.tokenizer).trees
+def batches(module: DPOModule, folder: Path, compute: Compute) -> list[RowBatch]:
+    trees = tokenize(read_pairs(folder / "pairs.parquet").pairs, module.tokenizer).trees
     lengths = np.array([tree.shared_length for tree in trees], np.int32)
     order = Batching(lengths, workloads.DOCSTRINGS.batch_size).shuffled(np.random.default_rng([0, 0]))
     made = []
     for rows in map(order.__getitem__, range(len(order))):
         laid = lay_out([trees[row] for row in rows], compute.layout)
-        made.append(collate_pairs(laid, rows, module.tokenizer.pad_token_id, shared=compute.layout != "repeated"))
+        pad_id, shared = module.tokenizer.pad_token_id, compute.layout != "repeated"
+        made.append(collate_rows("pair", laid, rows, pad_id, shared=shared))
     return made
 
 
@@ -71,7 +72,7 @@ def measure(variant: str, folder: Path, steps: int) -> dict[str, float]:
         )
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
 
-    def step(batch: PairBatch) -> None:
+    def step(batch: RowBatch) -> None:
         trees = batch.trees
         logps_K = completion_logps(module.score(trees).logps_N, trees.completion_N, len(trees.length_K))
         length_K = trees.length_K.float()

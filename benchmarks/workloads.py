@@ -7,7 +7,7 @@ A workload is a folder that both sides load by their own code: `model/` (config,
 import ast
 import random
 import sysconfig
-import tokenize
+import tokenize as python_source
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2
 
 from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.data.formats.write import write_pairs
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
 from lit_pref.types import PreferencePair
@@ -98,7 +98,7 @@ def useful_flops_per_token(folder: Path, rewards: bool = False) -> float:
     layer = keys_and_values + 2 * width * width + 3 * width * config.intermediate_size
     tokenizer = load_tokenizer(str(folder / "model"))
     weights = looks = counted = 0.0
-    for tree in tokenize_pairs(read_pairs(folder / "pairs.parquet").pairs, tokenizer).trees:
+    for tree in tokenize(read_pairs(folder / "pairs.parquet").pairs, tokenizer).trees:
         prompt, lengths = len(tree.prompt_ids), [len(ids) for ids in tree.completion_ids]
         read = len(lengths) if rewards else sum(lengths)
         last_layer = keys_and_values * tree.shared_length + (layer - keys_and_values) * read
@@ -139,7 +139,7 @@ def mined_functions() -> Iterator[tuple[str, str]]:
         if {"site-packages", "test", "tests", "idlelib", "lib2to3"} & set(parts):
             continue
         try:
-            with tokenize.open(path) as stream:
+            with python_source.open(path) as stream:
                 source = stream.read()
             tree = ast.parse(source)
         except (SyntaxError, UnicodeDecodeError):  # kept there for tests of the parser

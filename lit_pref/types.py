@@ -1,8 +1,8 @@
 """The nouns of the kit: text records, token trees, batches, log-probs, verdicts, and the interfaces between layers.
 
 Shape legend, used everywhere; a tensor's name ends in its shape (`logps_K`):
-    B rows of a batch      T tokens of a row      N scored (completion) tokens of a batch
-    K completions          P preference pairs     V vocabulary      D width of the hidden states
+    B rows of a batch as a model sees them        T tokens of such a row      N scored (completion) tokens of a batch
+    R rows of a data set   K completions          P preference pairs          V vocabulary      D width of hidden states
 
 Text records are frozen. Batches are named tuples of tensors, so that every Lightning strategy can move them.
 A mask is named for what True means. Nothing here knows a tokenizer, a model or a file.
@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, TypedDict, get_args
 
-import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 Split = Literal["train", "validation", "test"]
 
@@ -34,6 +32,23 @@ Text = str | tuple[Message, ...]
 
 
 # --- text records -----------------------------------------------------------------------------------------------------
+
+
+class TextTree(NamedTuple):
+    """A prompt and its completions: what every record comes to before it is tokenized.
+
+    kind: what the record is, as error messages call it.
+    sampled: the very tokens of each completion; None where its text is to be tokenized.
+    value: what the data says of the record, as a pair's margin; None where it says nothing.
+    location: the file and line that it was read from; empty for one that was made.
+    """
+
+    kind: str
+    prompt: Text
+    completions: tuple[Text, ...]
+    sampled: tuple[tuple[int, ...] | None, ...]
+    value: float | None = None
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,11 @@ class PreferencePair:
     rejected_ids: tuple[int, ...] | None = None
     location: str = field(default="", compare=False)
 
+    @property
+    def tree(self) -> TextTree:
+        sampled = (self.chosen_ids, self.rejected_ids)
+        return TextTree("pair", self.prompt, (self.chosen, self.rejected), sampled, self.margin, self.location)
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
@@ -63,6 +83,11 @@ class Demonstration:
     completion: Text
     completion_ids: tuple[int, ...] | None = None
     location: str = field(default="", compare=False)
+
+    @property
+    def tree(self) -> TextTree:
+        sampled = (self.completion_ids,)
+        return TextTree("demonstration", self.prompt, (self.completion,), sampled, location=self.location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,36 +403,21 @@ class TreeBatch(NamedTuple):
     num_tokens: int  # with the prompt counted once a completion, so that layouts and peers compare
     plain: bool  # every row is one right-padded sequence: ordinary causal attention is exact
     spans: tuple[TreeSpan, ...]  # the trees in the order given, so that attention can go tree by tree
-    weight: StepWeight = StepWeight()
 
 
-class PairBatch(NamedTuple):
-    """Preference pairs as trees; pair p is completions 2p (chosen) and 2p + 1 (rejected)."""
+class RowBatch(NamedTuple):
+    """Rows of a data set, each a prompt with its completions, and what is known of them.
+
+    Completions are numbered 0..K-1 over the batch, row by row; views such as pairs are the modules' own.
+    """
 
     trees: TreeBatch
-    index_P: Tensor  # row in its data set: finds cached reference log-probs
-    margin_P: Tensor | None
-
-    @property
-    def weight(self) -> StepWeight:
-        return self.trees.weight
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """An LM head as its numbers: logits are x = scale · (W h + b), or with a cap softcap · tanh(x / softcap)."""
-
-    weight_VD: Tensor
-    bias_V: Tensor | None = None
-    scale: float = 1.0
-    softcap: float | None = None
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Logits [n, V] of hidden states [n, D]."""
-        scores = linear(hidden, self.weight_VD, self.bias_V)
-        if self.scale != 1.0:
-            scores = scores * self.scale
-        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+    kind: str  # what a row is: "pair", "demonstration", ...
+    row_R: Tensor  # its number in the data set
+    value_R: Tensor | None  # what the data says of it: a pair's margin, a label; fp32
+    sibling_K: Tensor  # which of its row's completions each one is, from 0
+    key_K: Tensor  # 64 bits that are equal for equal prompts and completions, in tokens
+    weight: StepWeight = StepWeight()
 
 
 class PairLogps(NamedTuple):

@@ -50,8 +50,8 @@ class Seen(Callback):
         self.validations = 0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, _: Any, batch: Any, index: int) -> None:
-        if hasattr(batch, "index_P"):
-            self.rows.setdefault(trainer.current_epoch, []).append(batch.index_P.tolist())
+        if hasattr(batch, "row_R"):
+            self.rows.setdefault(trainer.current_epoch, []).append(batch.row_R.tolist())
         if trainer.global_step > len(self.steps):
             self.steps.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 

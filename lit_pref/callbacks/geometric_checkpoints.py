@@ -14,7 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_pref.callbacks.checkpoint_io import read_checkpoint
 from lit_pref.errors import UserError
 from lit_pref.modules import WarmupStableDecay
-from lit_pref.types import PairBatch
 
 FOLDER = "stable_checkpoints"  # apart from `checkpoints/`: what is resumed from there goes on in its run's own folder
 
@@ -58,9 +57,9 @@ class GeometricCheckpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(batch, PairBatch):
-            raise UserError(f"GeometricCheckpoints counts preference pairs, the data gives {type(batch).__name__}")
-        self._since += len(batch.index_P)
+        if batch.kind != "pair":
+            raise UserError("GeometricCheckpoints counts preference pairs, the data gives {batch.kind}s")
+        self._since += len(batch.row_R)
         step = trainer.global_step
         if step == self._last:  # inside of an accumulated step
             return
@@ -68,7 +67,7 @@ class GeometricCheckpoints(Callback):
         self._pairs, self._since = self._pairs + self._since, 0
         # Asked now: a decay may have begun since the start, by another callback.
         if step in self._steps and step in _schedule(trainer, "GeometricCheckpoints").stable_steps:
-            pairs = int(trainer.strategy.reduce(batch.index_P.new_tensor(self._pairs), reduce_op="sum"))
+            pairs = int(trainer.strategy.reduce(batch.row_R.new_tensor(self._pairs), reduce_op="sum"))
             path = Path(trainer.default_root_dir) / FOLDER / f"step={step:06d}-pairs={pairs}.ckpt"
             trainer.save_checkpoint(path, weights_only=False)
 

@@ -3,11 +3,10 @@
 from itertools import chain
 from pathlib import Path
 
-from lit_pref.data.batches.loading import TreeCollate, TreeDataset
 from lit_pref.data.formats.pairs import DemonstrationKeys, DemonstrationsRead, read_demonstrations
 from lit_pref.data.reading.rows import OnBadRow, SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import fingerprint, tokenize_demonstrations
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules.files import SplitNames, named_sources
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of, tell_left_out
 from lit_pref.errors import UserError
@@ -66,7 +65,7 @@ class DemonstrationsDataModule(_TreeDataModule):
     def _add(self, split: Split) -> None:
         name, read = self._demonstrations(split)
         demonstrations, skipped = read
-        tokenized = tokenize_demonstrations(
+        tokenized = tokenize(
             demonstrations, self.module.tokenizer, self.limits, on_bad_row=self.on_bad_row, skipped=skipped
         )
         if not tokenized.trees:
@@ -77,9 +76,8 @@ class DemonstrationsDataModule(_TreeDataModule):
             tell_left_out(name, split, len(demonstrations), skipped.to_json(), folder)
             if len(tokenized.trees) < len(demonstrations):
                 print(f"{split}: {len(tokenized.trees):,} demonstrations, {tokenized.counts}", flush=True)
-        collate = TreeCollate(self.module.tokenizer.pad_token_id, self.module.row_layout)
         self._check_vocabulary(max(max(chain(prompt, *completions)) for prompt, completions in tokenized.trees))
-        self._keep(split, TreeDataset(tokenized.trees, collate), fingerprint(tokenized.trees), tokenized.counts)
+        self._keep(split, "demonstration", tokenized.trees, None, tokenized.counts)
 
     def _demonstrations(self, split: Split) -> tuple[str, DemonstrationsRead]:
         if (named := self.named.get(split)) is not None:

@@ -7,13 +7,11 @@ where the tokenizer has a chat template. Not covered: samples of a server (`lit-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lit_pref.data.batches.loading import PairCollate, TreeDataset
 from lit_pref.data.formats.write import without_tokens, write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import fingerprint, tokenize_pairs
+from lit_pref.data.tokens.tokenize import Tokenized, tokenize
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import OpenPolicy, open_policy
@@ -106,14 +104,13 @@ class _ExecutionDataModule(_TreeDataModule):
             except (OSError, UserError) as error:
                 keep_in_memory(self.cache_folder, error)
         pairs = made.pairs if self.own_tokens else [without_tokens(pair) for pair in made.pairs]
-        tokenized = tokenize_pairs(pairs, self.module.tokenizer, LengthLimits(), self.module.append_eos)
-        collate = PairCollate(self.module.tokenizer.pad_token_id, self.module.row_layout)
-        self._keep_counted(split, TreeDataset(tokenized.trees, collate), made.counts)
+        tokenized = tokenize(pairs, self.module.tokenizer, LengthLimits(), self.module.append_eos)
+        self._keep_counted(split, "pair", tokenized, made.counts)
 
-    def _keep_counted(self, split: Split, data: TreeDataset[Any], counts: Mapping[str, int]) -> None:
+    def _keep_counted(self, split: Split, kind: str, rows: Tokenized, counts: Mapping[str, int]) -> None:
         left_out = len(self.left_out.get(split, {}))
         counts = {**counts, **({"problems left out, the reference fails": left_out} if left_out else {})}
-        self._keep(split, data, fingerprint(data.trees), counts)
+        self._keep(split, kind, rows.trees, rows.values, counts)
         if self.first:
             print(f"{split}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count), flush=True)
 

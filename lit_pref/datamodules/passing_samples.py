@@ -5,9 +5,7 @@ On the very samples that `execution.py` makes pairs of, and validated and tested
 
 from dataclasses import replace
 
-from lit_pref.data.batches.loading import TreeCollate, TreeDataset
-from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import tokenize_demonstrations
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules.execution import Samples, _ExecutionDataModule
 from lit_pref.datamodules.trees import Loading, sizes_of
 from lit_pref.errors import UserError
@@ -57,6 +55,5 @@ class PassingSamplesDataModule(_ExecutionDataModule):
             )
         if not self.own_tokens:
             demonstrations = [replace(each, completion_ids=None) for each in demonstrations]
-        tokenized = tokenize_demonstrations(demonstrations, self.module.tokenizer, LengthLimits())
-        collate = TreeCollate(self.module.tokenizer.pad_token_id, self.module.row_layout)
-        self._keep_counted(split, TreeDataset(tokenized.trees, collate), {"passing samples": len(demonstrations)})
+        tokenized = tokenize(demonstrations, self.module.tokenizer)
+        self._keep_counted(split, "demonstration", tokenized, {"passing samples": len(demonstrations)})

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lit_pref.data.batches.loading import PairCollate, TreeDataset
 from lit_pref.data.formats.shares import held_out_rows
 from lit_pref.data.tokens.cache import PairSource, token_store
 from lit_pref.data.tokens.store import TokenStore
@@ -106,8 +105,7 @@ class _StoredPairsDataModule(_TreeDataModule):
             source = self._source(owner).source
             raise UserError(f"no pair of {source} is left to train on or to validate with: {store.counts}{first}")
         self._check_vocabulary(store.largest_id)
-        collate = PairCollate(self.module.tokenizer.pad_token_id, self.module.row_layout, trees.margins)
-        self._keep(split, TreeDataset(trees, collate), trees.fingerprint, store.counts)
+        self._keep(split, "pair", trees, trees.values, store.counts)
 
     def _rows(self, store: TokenStore) -> dict[Split, npt.NDArray[np.int32]]:
         """The rows of the training data's store that each split gets, ascending."""

@@ -4,9 +4,8 @@ After the second stage of CodePMP (arXiv 2410.02229), which finetunes on MathShe
 solutions that a model wrote are `ExecutionPairsDataModule`'s, with `task: ReasoningTask` and a sampled_policy.
 """
 
-from lit_pref.data.batches.loading import PairCollate, TreeDataset
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import fingerprint, tokenize_pairs
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
 from lit_pref.tasks import ReasoningTask
@@ -51,10 +50,9 @@ class TaskPairsDataModule(_TreeDataModule):
 
     def _add(self, split: Split) -> None:
         pairs = self.task.pairs(split, self.sizes[split], self.seed if split == "train" else _HELD_OUT_SEED)
-        tokenized = tokenize_pairs(pairs, self.module.tokenizer, self.limits, self.module.append_eos)
+        tokenized = tokenize(pairs, self.module.tokenizer, self.limits, self.module.append_eos)
         if not tokenized.trees:
             raise UserError(f"no pair of {self.task.name}, {split}, is left: {tokenized.counts}")
         if len(tokenized.trees) < len(pairs) and self.first:
             print(f"{split}: {len(tokenized.trees):,} pairs, {tokenized.counts}", flush=True)
-        collate = PairCollate(self.module.tokenizer.pad_token_id, self.module.row_layout, tokenized.margins)
-        self._keep(split, TreeDataset(tokenized.trees, collate), fingerprint(tokenized.trees), tokenized.counts)
+        self._keep(split, "pair", tokenized.trees, tokenized.values, tokenized.counts)

@@ -12,14 +12,16 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, PairCollate, Steps, TreeDataset, batch_loader
+from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
 from lit_pref.data.batches.order import Batching
 from lit_pref.data.batches.position import DataPosition, last_step
 from lit_pref.data.reading.rows import tell_unused
+from lit_pref.data.tokens.store import StoredTrees
+from lit_pref.data.tokens.tokenize import fingerprint
 from lit_pref.datamodules.policy import NamedPolicy, PolicyModule
 from lit_pref.errors import UserError
 from lit_pref.storage.files import write_json
-from lit_pref.types import Split
+from lit_pref.types import Split, TokenTree
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads a default instance through vars()
@@ -63,7 +65,7 @@ class _TreeDataModule(LightningDataModule):
             raise ValueError(f"seed must be >= 0, got {seed}")
         self.policy, self.batch_size, self.loading = policy, batch_size, loading
         self.seed = run_seed() if seed is None else seed
-        self.data: dict[Split, TreeDataset[Any]] = {}
+        self.data: dict[Split, TreeDataset] = {}
         self.fingerprints: dict[str, str] = {}
         self.counts: dict[str, Mapping[str, int]] = {}  # what became of each split's rows
         self._named: NamedPolicy | None = None
@@ -158,8 +160,18 @@ class _TreeDataModule(LightningDataModule):
         there = self.splits()
         return "validation" if stage == TrainerFn.PREDICTING and "test" not in there else "test"
 
-    def _keep(self, split: Split, data: TreeDataset[Any], fingerprint: str, counts: Mapping[str, int]) -> None:
-        self.data[split], self.fingerprints[split], self.counts[split] = data, fingerprint, counts
+    def _keep(
+        self,
+        split: Split,
+        kind: str,
+        trees: Sequence[TokenTree],
+        values: Sequence[float] | None,
+        counts: Mapping[str, int],
+    ) -> None:
+        """kind, values: as of `TreeDataset`."""
+        self.data[split] = TreeDataset(kind, trees, self.module.tokenizer.pad_token_id, self.module.row_layout, values)
+        self.fingerprints[split] = trees.fingerprint if isinstance(trees, StoredTrees) else fingerprint(trees)
+        self.counts[split] = counts
 
     def show(self, rows: int = 3, split: Split = "train") -> None:
         """Print a split's first rows as the model sees them, special tokens included, and what the limits cut."""
@@ -169,11 +181,10 @@ class _TreeDataModule(LightningDataModule):
         print(f"{split}: {len(data):,} rows ({counts})")
         for row in range(min(rows, len(data))):
             tree = data.trees[row]
-            pair = isinstance(data.collate, PairCollate)
             print(f"row {row}: {tree.shared_length:,} tokens, the prompt counted once")
             print(f"  prompt, {len(tree.prompt_ids):,} tokens: {decode(tree.prompt_ids)!r}")
             for number, ids in enumerate(tree.completion_ids):
-                name = ("chosen", "rejected")[number] if pair else f"completion {number + 1}"
+                name = ("chosen", "rejected")[number] if data.kind == "pair" else f"completion {number + 1}"
                 cut = self.module.append_eos and ids[-1] != self.module.tokenizer.eos_token_id
                 print(f"  {name}, {len(ids):,} tokens{', cut at its end' * cut}: {decode(ids)!r}")
 
@@ -262,7 +273,7 @@ class _TreeDataModule(LightningDataModule):
         assert self.trainer is not None
         return Steps(self.trainer.accumulate_grad_batches, self.trainer.num_training_batches)
 
-    def _batching(self, data: TreeDataset[Any]) -> Batching:
+    def _batching(self, data: TreeDataset) -> Batching:
         padded = self.module.row_layout != "packed"
         return Batching(data.lengths, self.batch_size, self.loading.max_tokens_per_batch, padded)
 

@@ -3,31 +3,20 @@
 Of a reward model that is a score, of a policy a log-prob.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_pref.evaluation.base import Evaluation
-from lit_pref.losses import PairRewards
 from lit_pref.metrics import pair_nll
-from lit_pref.types import PairLogps
 
 
 @runtime_checkable
-class ScoresPairs(Protocol):
-    """What is asked of the module: the log-probs of all pairs of a loader, and figures against its reference."""
+class MeasuresRows(Protocol):
+    """What is asked of the module: figures of all rows of a stage of its data module."""
 
-    def score_all(self, loader: Any) -> PairLogps: ...
-
-    def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]: ...
-
-
-@runtime_checkable
-class RewardsPairs(Protocol):
-    """What is asked of a reward model's module: the scores of all pairs of a loader."""
-
-    def reward_all(self, loader: Any) -> PairRewards: ...
+    def all_row_figures(self, stage: str) -> dict[str, Tensor]: ...
 
 
 class HeldOutPairs(Evaluation):
@@ -43,22 +32,21 @@ class HeldOutPairs(Evaluation):
 
     def __call__(self, module: LightningModule) -> dict[str, Tensor]:
         """No figures where the data module holds no pairs out, which a line says once."""
-        if not isinstance(module, RewardsPairs | ScoresPairs):
+        if not isinstance(module, MeasuresRows):
             raise TypeError(f"HeldOutPairs needs a module that scores pairs, got {type(module).__name__}")
-        data = module.trainer.datamodule  # type: ignore[attr-defined]
-        loader = None if data is None else data.ordered_loader("validation")
-        if loader is None:
+        found = module.all_row_figures("validation")
+        if not found:
             if module.global_rank == 0 and not self._told:
                 print("held-out pairs: none, so nothing is measured of them", flush=True)
             self._told = True
             return {}
         # A reward model's module holds a language model too, whose log-probs are beside the point.
-        figures = _of_scores(module, loader) if isinstance(module, RewardsPairs) else _of_log_probs(module, loader)
+        figures = _of_scores(found) if "score_chosen" in found else _of_log_probs(found)
         return {name: value.float().cpu() for name, value in figures.items()}
 
 
-def _of_scores(module: RewardsPairs, loader: Any) -> dict[str, Tensor]:
-    return pair_figures(*module.reward_all(loader))
+def _of_scores(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return pair_figures(found["score_chosen"], found["score_rejected"])
 
 
 def pair_figures(chosen_P: Tensor, rejected_P: Tensor) -> dict[str, Tensor]:
@@ -76,12 +64,6 @@ def pair_figures(chosen_P: Tensor, rejected_P: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _of_log_probs(module: ScoresPairs, loader: Any) -> dict[str, Tensor]:
-    policy = module.score_all(loader)
-    figures = {
-        "pair_accuracy": policy.chosen > policy.rejected,
-        "logps/chosen": policy.chosen,
-        "logps/rejected": policy.rejected,
-    }
-    against_reference = module.reference_figures("validation", policy)
-    return figures | {name: value for name, value in against_reference.items() if name == "budget/over"}
+def _of_log_probs(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = [name for name in ("logps/chosen", "logps/rejected", "budget/over") if name in found]
+    return {"pair_accuracy": found["logps/chosen"] > found["logps/rejected"]} | {name: found[name] for name in names}

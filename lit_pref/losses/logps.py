@@ -6,6 +6,7 @@ covered: which hidden states those are (`lit_pref.models`), and a vocabulary tha
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +14,25 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from lit_pref.types import LinearHead
-
 Head = Callable[[Tensor], Tensor]
 """Hidden states [n, D] to logits [n, V], with the bias, scale and softcapping that the model has."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """An LM head as its numbers: logits are x = scale · (W h + b), or with a cap softcap · tanh(x / softcap)."""
+
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Logits [n, V] of hidden states [n, D]."""
+        scores = linear(hidden, self.weight_VD, self.bias_V)
+        if self.scale != 1.0:
+            scores = scores * self.scale
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
 
 
 class TokenScores(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_pref.errors import UserError
-from lit_pref.types import LinearHead
+from lit_pref.losses.logps import LinearHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

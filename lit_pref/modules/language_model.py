@@ -4,10 +4,10 @@ A method is a subclass whose step reads like the paper's algorithm. Not here: lo
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from lit_pref.data.batches.position import go_on, rewind
 from lit_pref.errors import UserError
@@ -43,28 +42,34 @@ from lit_pref.models import (
 )
 from lit_pref.models.compute import Compute, prepare_layers, row_layout
 from lit_pref.modules.fitting import check_names, run_names
+from lit_pref.modules.reference import Reference
 from lit_pref.modules.schedules import _WholeRunSchedule
-from lit_pref.types import PairBatch, PairLogps, TreeBatch
+from lit_pref.types import RowBatch, TreeBatch
 
 LoggedStage = Literal["train", "validation", "test"]
+Measured = TypeVar("Measured")
 
 
-class PairScores(NamedTuple):
-    """Log-probs of a batch of pairs, and by-products of the same pass, token by token."""
+class CompletionScores(NamedTuple):
+    """Summed log-probs of a batch's completions, in nats, and by-products of the same pass, token by token."""
 
-    logps: PairLogps
-    entropy_N: Tensor  # of the tokens of both sides, in nats
-    chosen_hit_n: Tensor  # whether greedy decoding gives the token; of chosen only, as TRL counts it
+    logps_K: Tensor
+    entropy_N: Tensor  # in nats
+    hit_n: Tensor  # whether greedy decoding gives the token; of first completions only, as TRL counts it
 
 
-def is_chosen(trees: TreeBatch) -> Tensor:
-    """Which completion tokens of a batch of pairs belong to chosen responses, [N]."""
-    return trees.completion_N % 2 == 0
+def is_first(batch: RowBatch) -> Tensor:
+    """Which completion tokens belong to the first completion of their row, [N]: chosen of a pair, a demonstration's.
+
+    It is the one that is imitated, where any is.
+    """
+    return batch.sibling_K[batch.trees.completion_N] == 0
 
 
 class _LanguageModule(LightningModule):
     """Loads the policy and its tokenizer, scores token trees, counts tokens, configures the optimizer."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("pair",)  # of the rows that the method trains on
     needs_lm_head = True
     append_eos = True  # whether data modules end each completion with EOS
     averages_tokens = False  # whether a loss is a mean over imitated tokens, so that `weight.tokens` must be known
@@ -100,7 +105,8 @@ class _LanguageModule(LightningModule):
         stages = get_args(LoggedStage)
         self.metrics = nn.ModuleDict({f"of_{stage}": Figures(self.lowest, self.highest) for stage in stages})
         self._batch_tokens, self._batch_start = 0, 0.0
-        self._watched: tuple[PairBatch | TreeBatch, dict[str, Tensor]] | None = None
+        self._watched: tuple[RowBatch, dict[str, Tensor]] | None = None
+        self.reference: Reference | None = None  # set by a method that compares with its start policy
 
     def _attach(self, adapter: LoRA) -> None:
         if self.random_init:
@@ -121,51 +127,86 @@ class _LanguageModule(LightningModule):
         hidden_ND = predictor_hidden_states(self.model, trees, self.compute.attention)
         return token_scores(hidden_ND, lm_head(self.model), trees.target_N)
 
-    def score_pairs(self, batch: PairBatch) -> PairScores:
-        """Summed log-probs of both sides of each pair, [P]. Raises UserError for a batch of anything else."""
-        self.check_pairs(batch)
-        scores = self.score(batch.trees)
-        completions = len(batch.trees.length_K)
-        logps_K = completion_logps(scores.logps_N, batch.trees.completion_N, completions)
-        length_K = batch.trees.length_K.to(logps_K.dtype)
-        logps = PairLogps(logps_K[0::2], logps_K[1::2], length_K[0::2], length_K[1::2])
-        return PairScores(logps, scores.entropy_N, scores.correct_N[is_chosen(batch.trees)])
+    def score_completions(self, batch: RowBatch) -> CompletionScores:
+        """Log-probs of each completion, with a gradient, and by-products."""
+        scores, trees = self.score(batch.trees), batch.trees
+        logps_K = completion_logps(scores.logps_N, trees.completion_N, len(trees.length_K))
+        return CompletionScores(logps_K, scores.entropy_N, scores.correct_N[is_first(batch)])
 
-    def check_pairs(self, batch: Any) -> None:
-        """Raise UserError for a batch of anything else than pairs."""
-        if not isinstance(batch, PairBatch):
+    def finite_logps(self, batch: RowBatch) -> Tensor:
+        """Log-probs of each completion, [K]. Raises UserError for one that is NaN or infinite."""
+        logps_K, _, _ = self.score_completions(batch)
+        row_K = (batch.sibling_K == 0).cumsum(0) - 1
+        self._check_finite({"the log-prob": logps_K.new_zeros(len(batch.row_R)).index_add(0, row_K, logps_K)}, batch)
+        return logps_K
+
+    def _check_finite(self, values: Mapping[str, Tensor], batch: RowBatch) -> None:
+        if wrong := non_finite(values, batch):
+            raise UserError(f"{wrong} under the weights of {self.policy!r} as they are; expected a finite number")
+
+    def check_kind(self, batch: Any, *kinds: str) -> None:
+        """Raise UserError for a batch of other rows; without `kinds`, of other ones than the method trains on."""
+        given = batch.kind if isinstance(batch, RowBatch) else type(batch).__name__
+        if given not in (kinds or self.kinds):
+            expected = " or ".join(kinds or self.kinds)
             raise UserError(
-                f"{type(self).__name__} scores preference pairs, its data module gives {type(batch).__name__}: take "
-                "PairsDataModule, ExecutionPairsDataModule or another one of pairs"
+                f"{type(self).__name__} takes batches of the kind {expected}, and is given {given}: give it a data "
+                "module of such rows, or a loader that one has made"
             )
 
-    def score_all(self, loader: DataLoader[PairBatch]) -> PairLogps:
-        """Log-probs of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        names = ("the log-prob of chosen", "the log-prob of rejected", "chosen's length", "rejected's length")
-        return PairLogps(*self.of_all(loader, names, lambda batch: self.score_pairs(batch).logps))
+    # --- steps --------------------------------------------------------------------------------------------------------
 
-    def of_all(
-        self, loader: DataLoader[PairBatch], names: Sequence[str], figures: Callable[[PairBatch], Sequence[Tensor]]
-    ) -> Tensor:
-        """Named figures of every pair of an ordered loader, in the order of its rows; fp32, [names, P].
+    def training_step(self, batch: RowBatch, batch_idx: int) -> Tensor:
+        self.check_kind(batch)
+        return self._step(batch, "train")
 
-        Without dropout. 0 for pairs that the loader leaves to other ranks, which may be all. Raises UserError for a
-        value that is NaN or infinite.
-        """
-        rows = len(loader.dataset)  # type: ignore[arg-type]
-        all_FP = torch.zeros(len(names), rows, device=self.device)
+    def validation_step(self, batch: RowBatch, batch_idx: int) -> Tensor:
+        self.check_kind(batch)
+        return self._step(batch, "validation")
+
+    def test_step(self, batch: RowBatch, batch_idx: int) -> Tensor:
+        self.check_kind(batch)
+        return self._step(batch, "test")
+
+    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+        raise NotImplementedError
+
+    def predict_step(self, batch: RowBatch, batch_idx: int) -> dict[str, Tensor]:
+        """`row` in the data and `row_figures` of each row, [R] each; of no row for a batch that is not to count."""
+        found = {"row": batch.row_R, **self.row_figures(batch)}
+        return found if batch.weight.rows > 0 else {name: values[:0] for name, values in found.items()}
+
+    def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
+        """Figures of each row under the weights as they are, by name, [R] each."""
+        raise NotImplementedError
+
+    def measured(
+        self, batches: Iterable[RowBatch], measure: Callable[[RowBatch], Measured]
+    ) -> Iterator[tuple[RowBatch, Measured]]:
+        """Each batch, on the module's device, and what is measured of it, without gradient and dropout."""
         with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            for batch in loader:
-                moved: PairBatch = self.trainer.strategy.batch_to_device(batch, self.device)
-                all_FP[:, moved.index_P] = torch.stack(list(figures(moved))).float()
-        found = non_finite(dict(zip(names, all_FP, strict=True)), range(rows), "pair")
-        if found:
-            raise UserError(f"{found} under the weights of {self.policy!r} as they are; expected a finite number")
-        return all_FP
+            for batch in batches:
+                self.check_kind(batch)
+                moved: RowBatch = self.trainer.strategy.batch_to_device(batch, self.device)
+                yield moved, measure(moved)
 
-    def reference_figures(self, stage: str, policy: PairLogps) -> dict[str, Tensor]:
-        """Figures of all pairs of a stage that compare with a reference, [P] each; none for a method without one."""
-        return {}
+    def all_row_figures(self, stage: str) -> dict[str, Tensor]:
+        """`row_figures` of all rows of a stage of the data module, in order; none where it has no such rows.
+
+        Raises UserError for a value that is NaN or infinite.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        loader = None if data is None else data.ordered_loader(stage)
+        if loader is None:
+            return {}
+        self._prepare_reference(stage)
+        found: dict[str, Tensor] = {}
+        for batch, figures in self.measured(loader, self.row_figures):
+            self._check_finite(figures, batch)
+            for name, value_R in figures.items():
+                all_R = found.setdefault(name, torch.zeros(len(loader.dataset), device=self.device))
+                all_R[batch.row_R] = value_R.float()
+        return found
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
@@ -183,6 +224,8 @@ class _LanguageModule(LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+        if self.reference is not None:
+            self.reference.setup()
         if self.trainer.is_global_zero:
             sharing, apart = sharing_obstacle(self.model), apart_obstacle(self.model)
             if self.compute.layout == "auto" and self.row_layout == "repeated":
@@ -205,24 +248,34 @@ class _LanguageModule(LightningModule):
         self._tokens_at_step = self.num_tokens
         self._random_state = torch.get_rng_state()
         go_on(self.trainer)
+        for stage in ("train", "validation"):  # before the weights change
+            self._prepare_reference(stage)
+
+    def _prepare_reference(self, stage: str) -> None:
+        if self.reference is not None:
+            self.reference.prepare(stage)
+
+    def on_validation_start(self) -> None:
+        self._prepare_reference("validation")
+
+    def on_test_start(self) -> None:
+        self._prepare_reference("test")
+
+    def on_predict_start(self) -> None:
+        self._prepare_reference("predict")
 
     def on_train_end(self) -> None:
         torch.set_rng_state(self._random_state)  # weights and samples that are drawn later follow the run's seed
 
     # --- losses that are no numbers -----------------------------------------------------------------------------------
 
-    def watch(self, batch: PairBatch | TreeBatch, values: Mapping[str, Tensor]) -> None:
-        """Remember what a batch's loss is made of, one value a pair or completion, to name what is not finite."""
+    def watch(self, batch: RowBatch, values: Mapping[str, Tensor]) -> None:
+        """Remember what a batch's loss is made of, one value a row, to name what is not finite."""
         self._watched = batch, {name: value.detach() for name, value in values.items()}
 
     def non_finite_values(self) -> str:
         """Which value of the last batch is NaN or infinite, and whose it is; empty where all are finite."""
-        if self._watched is None:
-            return ""
-        batch, values = self._watched
-        if isinstance(batch, PairBatch):
-            return non_finite(values, batch.index_P.tolist(), "pair")
-        return non_finite(values, range(len(batch.length_K)), "completion of the batch")
+        return "" if self._watched is None else non_finite(self._watched[1], self._watched[0])
 
     def on_before_backward(self, loss: Tensor) -> None:
         if not bool(torch.isfinite(loss.detach()).all()):
@@ -233,22 +286,16 @@ class _LanguageModule(LightningModule):
 
     # --- what is logged -----------------------------------------------------------------------------------------------
 
-    def count_figures(self, stage: LoggedStage, batch: PairBatch | TreeBatch, figures: Mapping[str, Tensor]) -> None:
+    def count_figures(self, stage: LoggedStage, batch: RowBatch, figures: Mapping[str, Tensor]) -> None:
         """Add a batch's figures, [items] each, to those of its optimizer step, or of the validation."""
         counted = batch.weight.rows > 0
         self._counted(stage).update(figures, counted)
         if stage == "train":
-            trees = batch.trees if isinstance(batch, PairBatch) else batch
-            self._count_tokens(trees.num_tokens if counted else 0)
+            self._count_tokens(batch.trees.num_tokens if counted else 0)
 
     def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is logged, given means and extremes over all items; for a method that adds what is made of them."""
         return figures
-
-    def predictions(self, batch: PairBatch, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`row` in the data and the figures of each pair, [P] each; of no pair for a batch that is not to count."""
-        found = {"row": batch.index_P, **figures}
-        return found if batch.weight.rows > 0 else {name: values[:0] for name, values in found.items()}
 
     def _counted(self, stage: LoggedStage) -> Figures:
         metric = self.metrics[f"of_{stage}"]
@@ -274,6 +321,8 @@ class _LanguageModule(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", nn.utils.get_total_norm(gradients))
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if self.reference is not None:
+            self.reference.at_start = False
 
     def on_train_epoch_start(self) -> None:
         self._counted("train").reset()  # an interrupted step's
@@ -316,6 +365,8 @@ class _LanguageModule(LightningModule):
             "num_tokens": self._tokens_of_all_ranks(),
             "noise_seed": self._noise_seed,
         }
+        if self.reference is not None:
+            checkpoint["lit_pref"]["start_fingerprint"] = self.reference.fingerprint
         if "loops" in checkpoint and self._trainer is not None:  # None: saved by a Trainer that never ran it
             checkpoint["lit_pref"] |= run_names(self)
             rewind(self.trainer, checkpoint["loops"]["fit_loop"])
@@ -334,6 +385,8 @@ class _LanguageModule(LightningModule):
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_names(self, checkpoint, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check_adapter(checkpoint)
+        if self.reference is not None:
+            self.reference.load(checkpoint["lit_pref"])
         # Each rank counts its own, and figures are sums over ranks.
         self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"]) if self.global_rank == 0 else 0
         self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
@@ -393,16 +446,16 @@ def _when_to_step(scheduler: Any) -> dict[str, Any]:
     return {"interval": "epoch", "monitor": scheduler.monitor}
 
 
-def non_finite(values: Mapping[str, Tensor], numbers: Sequence[int], owner: str) -> str:
+def non_finite(values: Mapping[str, Tensor], batch: RowBatch) -> str:
     """ "the score of chosen of pair 3 is nan", of the first value that is not finite; empty where there is none.
 
-    values: by name, one an owner; numbers: what the owners are called by.
+    values: by name, one a row of the batch.
     """
-    for name, value_n in values.items():
-        place_b = (~torch.isfinite(value_n)).nonzero()
+    for name, value_R in values.items():
+        place_b = (~torch.isfinite(value_R)).nonzero()
         if len(place_b):
             place = int(place_b[0])
-            return f"{name} of {owner} {numbers[place]} is {float(value_n[place])}"
+            return f"{name} of {batch.kind} {int(batch.row_R[place])} is {float(value_R[place])}"
     return ""
 
 
@@ -416,5 +469,5 @@ def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
 
 
 def adamw(lr: float, weight_decay: float = 0.0) -> Callable[[Any], Optimizer]:
-    """AdamW with the kit's betas, for notebooks: `optimizer=adamw(2e-4)`."""
-    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
+    """AdamW as it is every method's default: torch's betas, no weight decay. `optimizer=adamw(2e-4)`."""
+    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)

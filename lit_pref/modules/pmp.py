@@ -13,13 +13,14 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from lit_pref.losses import BradleyTerry, RewardLoss, token_scores
+from lit_pref.losses import BradleyTerry, PairRewards, RewardLoss, token_scores
 from lit_pref.models import LoRA, freeze_unused_lm_head, lm_head
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, is_chosen
-from lit_pref.modules.reward_model import _of_pairs, _RewardModule
+from lit_pref.modules.language_model import LoggedStage, is_first
+from lit_pref.modules.pairs import sides
+from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay
-from lit_pref.types import PairBatch
+from lit_pref.types import RowBatch
 
 
 class PMPretrainModule(_RewardModule):
@@ -66,15 +67,14 @@ class PMPretrainModule(_RewardModule):
         if not lm_coef:
             freeze_unused_lm_head(self.model)
 
-    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
-        self.check_pairs(batch)
+    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
         trees = batch.trees
-        is_imitated_N = is_chosen(trees) & (self.lm_coef > 0)
+        is_imitated_N = is_first(batch) & (self.lm_coef > 0)
         last_K, predictor_n = trees.last_K, trees.predictor_N[is_imitated_N]
         # One pass for both, at no other tokens.
         hidden_MD = self._hidden_states(trees, torch.cat([last_K, predictor_n]))
         hidden_KD, hidden_nD = torch.split(hidden_MD, [len(last_K), len(predictor_n)])
-        rewards = _of_pairs(self.score_head(hidden_KD))
+        rewards = PairRewards(*sides(self.score_head(hidden_KD)))
         rm_loss_P = self.loss(rewards, self._margins(batch))
         losses, loss = {"rm_loss": rm_loss_P}, batch.weight.rows * self.rm_coef * rm_loss_P.mean()
         if self.lm_coef:

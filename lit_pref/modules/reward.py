@@ -15,7 +15,7 @@ from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import PairBatch
+from lit_pref.types import RowBatch
 
 
 class RewardFinetuneModule(_RewardModule):
@@ -50,14 +50,14 @@ class RewardFinetuneModule(_RewardModule):
         adapter: LoRA | None = None,
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
-        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-5),
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-5, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.03),
     ) -> None:
         super().__init__(
             policy, loss, fresh_head, head_std, append_eos, adapter, dropout, compute, optimizer, scheduler
         )
 
-    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
         rewards = self.reward_pairs(batch)
         loss_P = self.loss(rewards, self._margins(batch))
         self.count_rewards(stage, batch, rewards, {"loss": loss_P})

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lit_pref.errors import UserError
 from lit_pref.losses import PairRewards, RewardLoss
@@ -23,7 +22,8 @@ from lit_pref.models import (
 )
 from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import LoggedStage, _LanguageModule
-from lit_pref.types import PairBatch, TreeBatch
+from lit_pref.modules.pairs import sides
+from lit_pref.types import RowBatch, TreeBatch
 
 
 class _RewardModule(_LanguageModule):
@@ -57,37 +57,20 @@ class _RewardModule(_LanguageModule):
         if not self.needs_lm_head:
             freeze_unused_lm_head(self.model)
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "validation")
-
-    def test_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "test")
-
-    def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """`row` in the held-out pairs, the scores of both sides and their margin, [P] each."""
+    def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
+        """The scores of both sides of each pair, and their margin."""
         chosen_P, rejected_P = self.reward_pairs(batch)
-        scores = {"score_chosen": chosen_P, "score_rejected": rejected_P, "margin": chosen_P - rejected_P}
-        return self.predictions(batch, scores)
-
-    def _step(self, batch: PairBatch, stage: LoggedStage) -> Tensor:
-        raise NotImplementedError
+        return {"score_chosen": chosen_P, "score_rejected": rejected_P, "margin": chosen_P - rejected_P}
 
     def rewards(self, trees: TreeBatch) -> Tensor:
         """The score of each completion, read at its last token, fp32, [K]. The LM head takes no part."""
         scores_K: Tensor = self.score_head(self._hidden_states(trees, trees.last_K))
         return scores_K
 
-    def reward_pairs(self, batch: PairBatch) -> PairRewards:
+    def reward_pairs(self, batch: RowBatch) -> PairRewards:
         """Scores of both sides of each pair, [P]. Raises UserError for a batch of anything else."""
-        self.check_pairs(batch)
-        return _of_pairs(self.rewards(batch.trees))
-
-    def reward_all(self, loader: DataLoader[PairBatch]) -> PairRewards:
-        """Scores of every pair of an ordered loader under the weights as they are, in the order of its rows; [P]."""
-        return PairRewards(*self.of_all(loader, ("the score of chosen", "the score of rejected"), self.reward_pairs))
+        self.check_kind(batch, "pair")
+        return PairRewards(*sides(self.rewards(batch.trees)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -97,24 +80,20 @@ class _RewardModule(_LanguageModule):
         """Of some tokens, by their flat indices, [n, D]."""
         return hidden_states_at(self.model, trees, token_n, self.compute.attention)
 
-    def _margins(self, batch: PairBatch) -> Tensor | None:
-        if self.loss.use_margin and batch.margin_P is None:
+    def _margins(self, batch: RowBatch) -> Tensor | None:
+        if self.loss.use_margin and batch.value_R is None:
             raise UserError(
                 "model.loss.use_margin: the loss asks for each pair's margin, and the data gives none: add a `margin` "
                 "to every row, or leave use_margin out"
             )
-        return batch.margin_P
+        return batch.value_R
 
     def count_rewards(
-        self, stage: LoggedStage, batch: PairBatch, rewards: PairRewards, losses: dict[str, Tensor]
+        self, stage: LoggedStage, batch: RowBatch, rewards: PairRewards, losses: dict[str, Tensor]
     ) -> None:
         """losses: by name, [items] each."""
         values = {"the score of chosen": rewards.chosen, "the score of rejected": rewards.rejected}
-        if self.loss.use_margin and batch.margin_P is not None:
-            values["the margin"] = batch.margin_P
+        if self.loss.use_margin and batch.value_R is not None:
+            values["the margin"] = batch.value_R
         self.watch(batch, values)
         self.count_figures(stage, batch, losses | reward_statistics(*rewards))
-
-
-def _of_pairs(scores_K: Tensor) -> PairRewards:
-    return PairRewards(scores_K[0::2], scores_K[1::2])

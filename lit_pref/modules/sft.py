@@ -11,9 +11,10 @@ from torch import Tensor
 from lit_pref.losses import completion_logps
 from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_chosen
+from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_first
+from lit_pref.modules.pairs import score_pairs
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import PairBatch, TreeBatch
+from lit_pref.types import RowBatch
 
 
 class SFTModule(_LanguageModule):
@@ -29,6 +30,7 @@ class SFTModule(_LanguageModule):
         scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
+    kinds = ("pair", "demonstration")
     averages_tokens = True
 
     def __init__(
@@ -38,32 +40,21 @@ class SFTModule(_LanguageModule):
         adapter: LoRA | None = None,
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
-        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5),
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
     ) -> None:
         super().__init__(policy, random_init, adapter, dropout, compute, optimizer, scheduler)
 
-    def training_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "train")
+    def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
+        """Of a pair, the summed log-probs of both sides."""
+        policy = score_pairs(self, batch)
+        return {"logps/chosen": policy.chosen, "logps/rejected": policy.rejected}
 
-    def validation_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "validation")
-
-    def test_step(self, batch: TreeBatch | PairBatch, batch_idx: int) -> Tensor:
-        return self._step(batch, "test")
-
-    def predict_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
-        """`row` in the held-out pairs and the summed log-probs of both sides, [P] each."""
-        policy = self.score_pairs(batch).logps
-        return self.predictions(batch, {"logps/chosen": policy.chosen, "logps/rejected": policy.rejected})
-
-    def _step(self, batch: TreeBatch | PairBatch, stage: LoggedStage) -> Tensor:
-        trees = batch.trees if isinstance(batch, PairBatch) else batch
-        scores = self.score(trees)
+    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+        scores, trees = self.score(batch.trees), batch.trees
         logps_K = completion_logps(scores.logps_N, trees.completion_N, len(trees.length_K))
-        self.watch(batch, {"the log-prob": logps_K[0::2] if isinstance(batch, PairBatch) else logps_K})
-        # Of pairs, only the chosen side is imitated.
-        imitated_N = is_chosen(trees) if isinstance(batch, PairBatch) else slice(None)
+        self.watch(batch, {"the log-prob": logps_K[batch.sibling_K == 0]})
+        imitated_N = is_first(batch)
         nll_n = -scores.logps_N[imitated_N]
         by_products = {"entropy": scores.entropy_N[imitated_N], "mean_token_accuracy": scores.correct_N[imitated_N]}
         self.count_figures(stage, batch, {"loss": nll_n, **by_products})

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lit_pref.data.batches.packing import collate_trees, lay_out
 from lit_pref.data.formats.prompts import response
-from lit_pref.data.tokens.tokenize import tokenize_demonstrations
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
 from lit_pref.models import evaluating
@@ -77,14 +77,14 @@ def _demonstrations(scored: Candidates) -> Iterator[Demonstration]:
 
 def _tokens(module: RewardModel, demonstrations: Sequence[Demonstration]) -> Iterator[TokenTree | None]:
     """A tree of one completion each; None where it is empty."""
-    made = tokenize_demonstrations(demonstrations, module.tokenizer, append_eos=module.append_eos)
+    made = tokenize(demonstrations, module.tokenizer, append_eos=module.append_eos)
     if made.counts.get("dropped_empty_prompt"):
         raise UserError("a prompt has no token and the tokenizer no BOS: expected prompts with text")
     if len(made.trees) == len(demonstrations):
         yield from made.trees
         return
     for demonstration in demonstrations:  # which of them were dropped is not told
-        alone = tokenize_demonstrations([demonstration], module.tokenizer, append_eos=module.append_eos)
+        alone = tokenize([demonstration], module.tokenizer, append_eos=module.append_eos)
         yield alone.trees[0] if alone.trees else None
 
 

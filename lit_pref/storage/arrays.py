@@ -66,8 +66,8 @@ class ArrayCache:
     def path(self, key: Sequence[str]) -> Path:
         return self.folder / f"{_digest(key).hex()}.npy"
 
-    def load(self, key: Sequence[str], shape: tuple[int, ...]) -> Tensor | None:
-        """The array; None where no whole one of this shape is there. A damaged one is removed, with a line."""
+    def load(self, key: Sequence[str], shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The array; None where no whole one, of this shape, is there. A damaged one is removed, with a line."""
         path = self.path(key)
         try:
             content = path.read_bytes()
@@ -76,7 +76,7 @@ class ArrayCache:
         array, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
         if checksum == _digest(key, array):
             values = torch.from_numpy(np.load(io.BytesIO(array)))
-            if values.shape == shape:
+            if shape is None or values.shape == shape:
                 return values
         if os.path.lexists(path):
             print(f"{path}: is damaged or not what its name says; made again", flush=True)

@@ -55,7 +55,7 @@ class Seen(Callback):
         if trainer.global_step == self.fail_at:
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
             raise RuntimeError("on purpose")
-        self.rows.append(batch.index_P.tolist())
+        self.rows.append(batch.row_R.tolist())
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"] / RATE)
@@ -336,7 +336,7 @@ def test_data_of_no_pairs_is_refused(policy: str, tmp_path: Path):
     trainer = Trainer(
         accelerator="cpu", enable_checkpointing=False, max_epochs=9, callbacks=[GeometricCheckpoints()], **quiet
     )
-    with pytest.raises(UserError, match="GeometricCheckpoints counts preference pairs, the data gives TreeBatch"):
+    with pytest.raises(UserError, match="GeometricCheckpoints counts preference pairs, the data gives demonstrations"):
         trainer.fit(SFTModule(policy, scheduler=stable_decay), DemonstrationsDataModule(train=str(path)))
 
 

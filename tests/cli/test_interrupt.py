@@ -17,7 +17,7 @@ import pytest
 
 from lit_pref.callbacks import BeforeAfter
 from lit_pref.cli.main import main
-from lit_pref.modules.language_model import _LanguageModule
+from lit_pref.modules.reference import Reference
 
 CONFIG = """\
 seed_everything: 1
@@ -151,7 +151,7 @@ def strike(owner: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_the_reference_is_scored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     few = [*FIT, "--data.train_size=60"]
-    strike(_LanguageModule, "score_all", monkeypatch)
+    strike(Reference, "_kept", monkeypatch)
     with pytest.raises(SystemExit) as exit_:
         main(few)
     assert exit_.value.code == 130

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.data.formats.pairs import read_pairs
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule, Samples
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
@@ -273,7 +273,7 @@ def test_conversations_are_sampled_paired_kept_and_trained_on(tmp_path: Path):
     # The very tokens stand in the file too, as conversations.
     kept = [read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-*.parquet")]
     assert all(pair.chosen[0]["role"] == "assistant" for pairs in kept for pair in pairs)
-    assert tokenize_pairs(max(kept, key=len), load_tokenizer(policy)).trees == data.data["train"].trees
+    assert tokenize(max(kept, key=len), load_tokenizer(policy)).trees == data.data["train"].trees
     passing = PassingSamplesDataModule(Chat(), train_size=12, validation_size=6)
     imitated = made(passing, policy, tmp_path).data["train"].trees
     assert {tree.completion_ids[0] for tree in data.data["train"].trees} <= {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from lit_pref.data.batches.packing import collate_pairs
+from lit_pref.data.batches.packing import collate_rows
 from lit_pref.data.formats.pairs import PairKeys
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.datamodules import Loading, PairsDataModule, SplitNames
@@ -17,7 +17,8 @@ from lit_pref.errors import UserError
 from lit_pref.losses import SimPO
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, WarmupCosine
-from lit_pref.types import PairBatch
+from lit_pref.modules.pairs import score_pairs
+from lit_pref.types import RowBatch
 from tests.tiny import saved, tiny_llama, trainer_for
 
 ROWS = [{"prompt": f"# {i}\n", "chosen": "x" * (i % 7 + 1), "rejected": "y" * (i % 5 + 1)} for i in range(40)]
@@ -96,8 +97,8 @@ def test_key_names_of_the_user_and_margins_reach_the_batch(policy: str, tmp_path
     )
     made(data, policy, tmp_path)
     batch = next(iter(data.train_dataloader()))
-    prompts = [texts(data)[row][0] for row in batch.index_P.tolist()]
-    assert batch.margin_P.tolist() == [float(prompt.strip("# \n")) for prompt in prompts]
+    prompts = [texts(data)[row][0] for row in batch.row_R.tolist()]
+    assert batch.value_R.tolist() == [float(prompt.strip("# \n")) for prompt in prompts]
 
 
 def test_long_pairs_are_dropped_and_told(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -216,15 +217,15 @@ class Rows(Callback):
         self.rows: list[list[int]] = []
         self.fail_at = fail_at
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: PairBatch, index: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: RowBatch, index: int) -> None:
         if len(self.rows) == self.fail_at:
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "stopped.ckpt")
             raise RuntimeError("on purpose")
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: PairBatch, index: int
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: RowBatch, index: int
     ) -> None:
-        self.rows.append(batch.index_P.tolist())
+        self.rows.append(batch.row_R.tolist())
 
 
 def order(policy: str, folder: Path, data: PairsDataModule, **settings: Any) -> list[list[int]]:
@@ -296,7 +297,7 @@ def test_train_and_held_out_pairs_are_rows_of_one_store(policy: str, tmp_path: P
             # Row i of the file has prompt "# i" and margin i: rows, margins and lengths must have moved together.
             numbers = [float(prompt.strip("# \n")) for prompt, _, _ in texts(data, stage)]
             assert numbers == sorted(numbers)
-            assert list(data.data[stage].collate.margins) == numbers  # type: ignore[attr-defined]
+            assert list(data.data[stage].values) == numbers  # type: ignore[attr-defined]
             assert data.data[stage].lengths.tolist() == [tree.shared_length for tree in data.data[stage].trees]
         prints.append(data.fingerprints)
     assert len(stores(tmp_path)) == 1
@@ -463,8 +464,8 @@ def test_a_budgets_gradient_is_that_of_its_pairs_one_by_one(policy: str, tmp_pat
         module.zero_grad()
         pairs = list(chain(*rows.rows[step * accumulate : (step + 1) * accumulate]))
         for row in pairs:
-            batch = collate_pairs([[trees[row]]], [row], pad_id, shared=False)
-            (module.objective(module.score_pairs(batch).logps, None).sum() / len(pairs)).backward()
+            batch = collate_rows("pair", [[trees[row]]], [row], pad_id, shared=False)
+            (module.objective(score_pairs(module, batch), None).sum() / len(pairs)).backward()
         for name, parameter in module.named_parameters():
             off = (gradient[name] - parameter.grad).abs().max()
             assert off <= 1e-6 * max(1.0, parameter.grad.abs().max()), f"step {step}, {name}: off by {off}"

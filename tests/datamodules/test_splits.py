@@ -22,7 +22,7 @@ from lit_pref.errors import UserError
 from lit_pref.losses import DPO, SimPO
 from lit_pref.models import load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule
-from lit_pref.types import PairBatch, Sampling, TreeBatch
+from lit_pref.types import Sampling
 from tests.tiny import rows_file, trainer_for
 
 CODER = "embedded:coder"
@@ -41,31 +41,31 @@ def module_of() -> DPOModule:
 
 
 @pytest.mark.parametrize(
-    ("make", "batch_type"),
+    ("make", "kind"),
     [
-        (lambda path: PairsDataModule(path, policy=CODER), PairBatch),
-        (lambda path: DemonstrationsDataModule(train_size=8, validation_size=4, policy=CODER), TreeBatch),
-        (lambda path: TaskPairsDataModule(train_size=8, validation_size=4, policy=CODER), PairBatch),
+        (lambda path: PairsDataModule(path, policy=CODER), "pair"),
+        (lambda path: DemonstrationsDataModule(train_size=8, validation_size=4, policy=CODER), "demonstration"),
+        (lambda path: TaskPairsDataModule(train_size=8, validation_size=4, policy=CODER), "pair"),
         (
             lambda path: ExecutionPairsDataModule(train_size=16, validation_size=8, samples=FEW, policy=CODER),
-            PairBatch,
+            "pair",
         ),
         (
             lambda path: PassingSamplesDataModule(train_size=16, validation_size=8, samples=FEW, policy=CODER),
-            TreeBatch,
+            "demonstration",
         ),
-        (lambda path: CodePairsDataModule(train_size=16, validation_size=2, policy=CODER), PairBatch),
+        (lambda path: CodePairsDataModule(train_size=16, validation_size=2, policy=CODER), "pair"),
     ],
     ids=["pairs", "demonstrations", "task", "execution", "passing", "code"],
 )
 def test_batches_and_rows_are_seen_with_only_a_policys_name(
-    make: Callable[[str], Any], batch_type: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Callable[[str], Any], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     data = make(written(tmp_path / "pairs.jsonl", range(20)))
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    assert isinstance(batch, batch_type) and data.data.keys() == {"train", "validation"}
-    trees = batch.trees if isinstance(batch, PairBatch) else batch
+    assert batch.kind == kind and data.data.keys() == {"train", "validation"}
+    trees = batch.trees
     capsys.readouterr()
     data.show(2)
     shown = capsys.readouterr().out.splitlines()

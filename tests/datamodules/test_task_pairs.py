@@ -124,7 +124,7 @@ def test_margins_reach_a_loss_that_asks_for_them(policy: str, tmp_path: Path):
     data = TaskPairsDataModule(Numbered(margins=True), train_size=8, validation_size=2, batch_size=8)
     made(data, RewardFinetuneModule(policy, loss=BradleyTerry(use_margin=True)), tmp_path)
     (batch,) = data.train_dataloader()
-    assert batch.margin_P.tolist() == [float(row) for row in batch.index_P]
+    assert batch.value_R.tolist() == [float(row) for row in batch.row_R]
 
 
 def test_pairs_that_are_too_long_are_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):

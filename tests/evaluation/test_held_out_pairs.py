@@ -15,9 +15,10 @@ from lit_pref.callbacks import BeforeAfter
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
-from lit_pref.losses import DPO, LikelihoodBudget, PairRewards
+from lit_pref.losses import DPO, LikelihoodBudget
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.modules import DPOModule, RewardFinetuneModule, SFTModule, adamw
+from lit_pref.types import RowBatch
 from tests.tiny import trainer_for
 
 # Not sorted by length, so that the order of the rows is not that of the batches.
@@ -78,9 +79,9 @@ def test_a_likelihood_baseline_has_them_too_but_no_budget(policy: str, tmp_path:
 
 def test_a_tie_is_no_hit(policy: str, tmp_path: Path):
     class Level(SFTModule):
-        def score_all(self, loader: Any) -> Any:
-            scored = super().score_all(loader)
-            return scored._replace(rejected=scored.chosen)
+        def row_figures(self, batch: RowBatch) -> Any:
+            figures = super().row_figures(batch)
+            return figures | {"logps/rejected": figures["logps/chosen"]}
 
     table = BeforeAfter([HeldOutPairs()])
     trainer_for(tmp_path, table).fit(Level(policy), data_of(tmp_path))
@@ -89,8 +90,9 @@ def test_a_tie_is_no_hit(policy: str, tmp_path: Path):
 
 def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
     class Given(RewardFinetuneModule):
-        def reward_all(self, loader: Any) -> PairRewards:
-            return PairRewards(torch.arange(7.0), torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0]))
+        def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
+            rejected = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0])
+            return {"score_chosen": batch.row_R.float(), "score_rejected": rejected[batch.row_R]}
 
     table = BeforeAfter([HeldOutPairs()])
     trainer_for(tmp_path, table).fit(Given(policy), data_of(tmp_path))
@@ -117,13 +119,13 @@ def test_a_value_that_is_no_number_is_named(policy: str, tmp_path: Path):
     module = RewardFinetuneModule(policy)
     with torch.no_grad():
         module.score_head.weight[0, 0] = math.nan
-    with pytest.raises(UserError, match="the score of chosen of pair 0 is nan under the weights of"):
+    with pytest.raises(UserError, match="score_chosen of pair 0 is nan under the weights of"):
         trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(module, data_of(tmp_path))
 
 
 def test_demonstrations_are_no_pairs(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train_size=4, validation_size=4, seed=0)
-    with pytest.raises(UserError, match="SFTModule scores preference pairs, its data module gives TreeBatch"):
+    with pytest.raises(UserError, match="SFTModule takes batches of the kind pair, and is given demonstration"):
         trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(SFTModule(policy), data)
 
 

@@ -51,7 +51,7 @@ def tokens(folder: Path) -> Cache:
     def ask() -> Any:
         store = token_store(source, tokenizer, folder)
         assert store.folder.is_relative_to(folder)
-        margins, prompts = list(store.margins or ()), store.prompts().tolist()
+        margins, prompts = list(store.values or ()), store.prompts().tolist()
         described = store.digest, store.records, store.counts, store.skipped, store.largest_id
         return list(store.trees()), store.lengths().tolist(), margins, prompts, described
 

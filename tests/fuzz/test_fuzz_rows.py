@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from lit_pref.data.formats.pairs import iterate_pairs, read_demonstrations
 from lit_pref.data.reading.rows import SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.data.tokens.tokenize import tokenize_demonstrations, tokenized_chunks
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.errors import UserError
 from lit_pref.types import Demonstration, PreferencePair
 
@@ -277,11 +277,7 @@ def check_record(record: PreferencePair | Demonstration, row: dict[str, Any], un
 def check_tokens(record: Any, tokenizer: PreTrainedTokenizerFast, limits: LengthLimits) -> str | None:
     """Tokens of a record decode to its text; the reason where it was skipped, "dropped" where it is too long."""
     skipped = SkippedRows()
-    if isinstance(record, PreferencePair):
-        chunks = tokenized_chunks([record], tokenizer, limits, on_bad_row="skip", skipped=skipped)
-        trees = [tree for chunk in chunks for tree in chunk.trees]
-    else:
-        trees = tokenize_demonstrations([record], tokenizer, limits, on_bad_row="skip", skipped=skipped).trees
+    trees = tokenize([record], tokenizer, limits, on_bad_row="skip", skipped=skipped).trees
     if not trees:
         assert all(message.startswith(record.location) for message in skipped.messages)
         return next(iter(skipped.counts), "dropped")

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_pref.losses import logps, token_scores
-from lit_pref.types import LinearHead
+from lit_pref.losses import LinearHead, logps, token_scores
 
 N, D, V = 23, 16, 50
 HEADS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_pref.data.batches.packing import collate_pairs
+from lit_pref.data.batches.packing import collate_rows
 from lit_pref.losses import DPO, IPO, Hinge, PairObjective, completion_logps, token_scores
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import lm_head, predictor_hidden_states
@@ -67,7 +67,7 @@ def pair_logps(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> P
         sides = tuple((*ids, tokenizer.eos_token_id) for ids in (chosen, rejected))
         trees.append(TokenTree(tuple(prompt), sides))
     # Two trees share the first row, so that packing takes part.
-    batch = collate_pairs([trees[:2], trees[2:]], index=range(3), pad_id=tokenizer.pad_token_id).trees
+    batch = collate_rows("pair", [trees[:2], trees[2:]], numbers=range(3), pad_id=tokenizer.pad_token_id).trees
     logps_N = token_scores(predictor_hidden_states(model, batch), lm_head(model), batch.target_N, 4).logps_N
     logps_K = completion_logps(logps_N, batch.completion_N, len(batch.length_K))
     return PairLogps(logps_K[0::2], logps_K[1::2], batch.length_K[0::2], batch.length_K[1::2])

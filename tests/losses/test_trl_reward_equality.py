@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, Qwen2Config
 
-from lit_pref.data.batches.packing import collate_pairs, lay_out
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_rows, lay_out
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule
@@ -77,9 +77,9 @@ MODULES = {"finetuning": finetuning, "pretraining": pretraining}
 
 
 def our_figures(module: RewardFinetuneModule | PMPretrainModule, layout: Any) -> Figures:
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
+    trees = tokenize(PAIRS, module.tokenizer).trees
     margins = [row["margin"] for row in ROWS]
-    batch = collate_pairs(lay_out(trees, layout), range(len(ROWS)), 1, margins, shared=layout != "repeated")
+    batch = collate_rows("pair", lay_out(trees, layout), range(len(ROWS)), 1, margins, shared=layout != "repeated")
     logged: dict[str, float] = {}
     with patch.object(module, "log", lambda name, value, **_: logged.update({name: float(value)})):
         loss = module.training_step(batch, 0)

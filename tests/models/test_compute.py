@@ -28,8 +28,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lit_pref.data.batches.packing import collate_pairs, collate_trees, lay_out
-from lit_pref.data.tokens.tokenize import tokenize_pairs, tokenize_prompt
+from lit_pref.data.batches.packing import collate_rows, lay_out
+from lit_pref.data.tokens.tokenize import tokenize, tokenize_prompt
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
@@ -38,7 +38,8 @@ from lit_pref.models import LoRA, adapter_state, export_model, load_tokenizer, m
 from lit_pref.models.attention.tree_attention import tree_hidden_states
 from lit_pref.models.compute import prepare_layers
 from lit_pref.modules import Compute, DPOModule, SFTModule
-from lit_pref.types import PairBatch, PairLogps, PreferencePair, Sampling, TokenTree, TreeBatch
+from lit_pref.modules.pairs import score_pairs
+from lit_pref.types import PairLogps, PreferencePair, RowBatch, Sampling, TokenTree
 
 PAIRS = [
     PreferencePair("def add(a, b):\n", "    return a + b", "    return a - b"),
@@ -71,9 +72,9 @@ def dpo(policy: str, **settings: Any) -> DPOModule:
     return DPOModule(policy, objective=DPO(BETA), scheduler=None, **settings)
 
 
-def pairs_batch(module: DPOModule, layout: Any) -> PairBatch:
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
-    return collate_pairs(lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
+def pairs_batch(module: DPOModule, layout: Any) -> RowBatch:
+    trees = tokenize(PAIRS, module.tokenizer).trees
+    return collate_rows("pair", lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
 
 
 class Step(NamedTuple):
@@ -86,13 +87,13 @@ def step(module: DPOModule, layout: Any = "shared") -> Step:
     """One forward and backward pass in the mode of training; the reference lies off the start by up to 3 nats."""
     plain = dpo(module.policy)
     with torch.no_grad():
-        start = plain.score_pairs(pairs_batch(plain, "repeated")).logps
+        start = score_pairs(plain, pairs_batch(plain, "repeated"))
     reference = start._replace(
         chosen=start.chosen + torch.linspace(-3, 3, len(PAIRS))
     )  # so that pairs weigh differently
     module.set_modes()
     module.zero_grad()
-    logps = module.score_pairs(pairs_batch(module, layout)).logps
+    logps = score_pairs(module, pairs_batch(module, layout))
     loss = module.objective(logps, reference).mean()
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
@@ -156,7 +157,7 @@ def test_compiled_layers_change_no_step(policy: str, layout: Any, checkpointing:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled
     assert_same(got, step(plain, layout))
     with torch.no_grad(), module.adapter_off():
-        off = module.score_pairs(pairs_batch(module, layout)).logps
+        off = score_pairs(module, pairs_batch(module, layout))
     torch.testing.assert_close(off, step(dpo(policy), layout).logps, rtol=0, atol=1e-5)
 
 
@@ -291,13 +292,13 @@ def test_prepared_layers_sample_with_a_cache(policy: str):
 def test_a_copied_model_runs_on_its_own_weights(policy: str):
     module = dpo(policy, compute=Compute(gradient_checkpointing=True))
     other, batch = copy.deepcopy(module), pairs_batch(module, "shared")
-    before = module.score_pairs(batch).logps.chosen.detach()
+    before = score_pairs(module, batch).chosen.detach()
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter.zero_()
-    torch.testing.assert_close(module.score_pairs(batch).logps.chosen, before)
+    torch.testing.assert_close(score_pairs(module, batch).chosen, before)
     # all logits are 0: each of the 884 tokens is as likely as the others
-    logps = other.score_pairs(batch).logps
+    logps = score_pairs(other, batch)
     torch.testing.assert_close(logps.chosen, -math.log(884) * logps.chosen_length)
 
 
@@ -333,7 +334,7 @@ def first_step(
 
 def largest_logit(module: DPOModule) -> float:
     """Of all logits that completions' log-probs are made of, in fp32."""
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
+    trees = tokenize(PAIRS, module.tokenizer).trees
     rows = [tree.prompt_ids + ids for tree in trees for ids in tree.completion_ids]
     with torch.no_grad():
         return max(module.model(torch.tensor([row])).logits.abs().max().item() for row in rows)
@@ -378,7 +379,7 @@ def test_a_fused_optimizer_goes_with_clipping_in_half_precision(policy: str, tmp
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_sft_in_half_precision(policy: str, precision: str, tmp_path: Path):
-    rows = [tokens.trees for tokens in [pairs_batch(dpo(policy), "shared")]]
+    rows = [pairs_batch(dpo(policy), "shared")]
     half, full = (
         first_step(SFTModule(policy, scheduler=None), DataLoader(rows, batch_size=None), kind, tmp_path)
         for kind in (precision, "32-true")
@@ -394,10 +395,11 @@ def test_log_probs_are_summed_in_fp32(policy: str, mixed: bool):
     if not mixed:
         module.model.bfloat16()
     ids = torch.randint(2, 884, (300,), generator=torch.Generator().manual_seed(0)).tolist()
-    trees: TreeBatch = collate_trees([[TokenTree((5, 6), (tuple(ids), tuple(ids[:1])))]], pad_id=1)
+    batch = collate_rows("pair", [[TokenTree((5, 6), (tuple(ids), tuple(ids[:1])))]], [0], pad_id=1)
+    trees = batch.trees
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         scores = module.score(trees)
-        logps = module.score_pairs(PairBatch(trees, torch.tensor([0]), None)).logps
+        logps = score_pairs(module, batch)
     assert scores.logps_N.dtype == logps.chosen.dtype == torch.float32
     exact = scores.logps_N.double()[trees.completion_N == 0].sum()
     assert logps.chosen.item() == pytest.approx(exact.item(), rel=1e-6)

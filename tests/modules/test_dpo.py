@@ -11,19 +11,22 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from lit_pref.data.batches.packing import collate_pairs
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_rows
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO, ChosenNLL, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, export_model, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule, adamw
-from lit_pref.types import Outcome, PairBatch, PairLogps, PreferencePair, Problem, StepWeight, Task, Verdict
+from lit_pref.modules.pairs import pair_logps
+from lit_pref.modules.reference import Reference
+from lit_pref.types import Outcome, PairLogps, PreferencePair, Problem, RowBatch, StepWeight, Task, Verdict
 from tests.tiny import tiny_llama, trainer_for
 
 PROMPTS = ["def add(a, b):\n", "# the largest of two numbers\n", "x = 1\ny = 2\nprint(", "def f(words):\n    return"]
@@ -69,7 +72,7 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.steps: list[Step] = []
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: PairBatch, index: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: RowBatch, index: int) -> None:
         self.weights = {name: value.detach().clone() for name, value in module.model.state_dict().items()}
         self.gradients: dict[str, Tensor] = {}
 
@@ -77,11 +80,11 @@ class Recorder(Callback):
         self.gradients = {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: PairBatch, index: int
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: RowBatch, index: int
     ) -> None:
         logged = {name: float(value) for name, value in trainer.logged_metrics.items()}
         mode = module.model.training
-        self.steps.append(Step(self.weights, self.gradients, logged, batch.index_P.tolist(), mode))
+        self.steps.append(Step(self.weights, self.gradients, logged, batch.row_R.tolist(), mode))
 
 
 def fit(module: DPOModule, data: Any, folder: Path, **settings: Any) -> list[Step]:
@@ -140,12 +143,12 @@ def with_weights(weights: dict[str, Tensor]) -> LlamaForCausalLM:
 def test_scores_equal_a_plain_forward_pass(policy: str, layout: Any):
     module = dpo(policy, compute=Compute(layout=layout))
     assert module.row_layout == layout
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
-    batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=layout == "shared")
-    scores, expected = module.score_pairs(batch), plain(module.model, policy)
-    torch.testing.assert_close(scores.logps, expected.sums(), rtol=0, atol=1e-5)
+    trees = tokenize(PAIRS, module.tokenizer).trees
+    batch = collate_rows("pair", [[tree] for tree in trees], range(len(PAIRS)), pad_id=1, shared=layout == "shared")
+    scores, expected = module.score_completions(batch), plain(module.model, policy)
+    torch.testing.assert_close(pair_logps(batch, scores.logps_K), expected.sums(), rtol=0, atol=1e-5)
     torch.testing.assert_close(scores.entropy_N, torch.cat(expected.entropy), rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores.chosen_hit_n.float(), torch.cat(expected.correct[0::2]))
+    torch.testing.assert_close(scores.hit_n.float(), torch.cat(expected.correct[0::2]))
 
 
 def test_token_accuracy_is_that_of_chosen(policy: str, tmp_path: Path):
@@ -291,7 +294,7 @@ def test_simpo_needs_no_reference_and_scores_none(policy: str, tmp_path: Path, m
     def refuse(*_: Any) -> None:
         raise AssertionError("the reference was scored")
 
-    monkeypatch.setattr(DPOModule, "score_all", refuse)
+    monkeypatch.setattr(Reference, "_score", refuse)
     module = dpo(policy, objective=SimPO(beta=2.0, margin=0.5), cache_folder=tmp_path / "own")
     first = fit(module, pairs_data(tmp_path, batch_size=12), tmp_path)[0]
     logps = plain(tiny_llama(), policy).sums()
@@ -354,7 +357,11 @@ def test_clipped_gradients_bound_the_step(policy: str, tmp_path: Path):
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_dropout_is_the_argument_s_decision(tmp_path: Path, dropout: bool):
-    policy = str(export_model(tiny_llama(0, 0.5), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), tmp_path / "m"))
+    policy = str(
+        export_model(
+            tiny_llama(attention_dropout=0.5), load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), tmp_path / "m"
+        )
+    )
     data = pairs_data(tmp_path, validation=pairs_file(tmp_path, PAIRS[:4], "held_out"))
     # Validation between the epochs must put the mode back.
     steps = fit(dpo(policy, dropout=dropout), data, tmp_path, max_epochs=2)
@@ -418,20 +425,68 @@ def test_a_notebook_needs_no_seed(brief_policy: str, tmp_path: Path, monkeypatch
     assert {"train/loss", "validation/loss", "validation/rewards/margins"} <= trainer.callback_metrics.keys()
 
 
-def bare_loader() -> DataLoader[Any]:
-    return DataLoader(PAIRS, batch_size=2)  # type: ignore[arg-type]
+def plain_loader(module: DPOModule, pairs: list[PreferencePair], **settings: Any) -> DataLoader[Any]:
+    def collated(rows: list[Any]) -> RowBatch:
+        return collate_rows("pair", [[tree] for _, tree in rows], [number for number, _ in rows], pad_id=1)
+
+    rows: Any = list(enumerate(tokenize(pairs, module.tokenizer).trees))
+    return DataLoader(rows, batch_size=4, collate_fn=collated, **settings)
 
 
-def test_bare_loaders_are_refused_with_the_mend(policy: str, tmp_path: Path):
-    with pytest.raises(TypeError, match="give fit\\(\\) a PairsDataModule"):
-        trainer_for(tmp_path).fit(dpo(policy), bare_loader(), bare_loader())
+def test_plain_loaders_train_as_a_data_module_does(policy: str, tmp_path: Path):
+    module, of_data = dpo(policy), []
+    keep = LambdaCallback(on_train_batch_start=lambda trainer, module, batch, index: of_data.append(batch))
+    trainer_for(tmp_path, keep).fit(module, pairs_data(tmp_path))
+    other, trainer = dpo(policy), trainer_for(tmp_path)
+    trainer.fit(other, DataLoader(of_data, batch_size=None), plain_loader(other, PAIRS[:5]))
+    for name, value in module.model.state_dict().items():
+        torch.testing.assert_close(other.model.state_dict()[name], value, rtol=0, atol=1e-6)
+    now, start = plain(other.model, policy, PAIRS[:5]).sums(), plain(tiny_llama(), policy, PAIRS[:5]).sums()
+    chosen, rejected = log_ratios(now, start)
+    expected = -logsigmoid(BETA * (chosen - rejected)).mean().item()
+    assert trainer.callback_metrics["validation/loss"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_shuffled_loader_is_scored_once_and_draws_as_it_would(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scored, score = [], Reference._score
+
+    def counted(self: Reference, batches: Any) -> Any:
+        made = score(self, batches)
+        scored.append(len(made.key_K))
+        return made
+
+    monkeypatch.setattr(Reference, "_score", counted)
+    rows = []
+    for objective in (DPO(BETA), SimPO()):  # the second needs no reference
+        seed_everything(5, verbose=False)
+        module = dpo(policy, objective=objective)
+        recorder = Recorder()
+        trainer_for(tmp_path, recorder, max_epochs=2).fit(module, plain_loader(module, PAIRS, shuffle=True))
+        rows.append([step.rows for step in recorder.steps])
+    assert scored == [24] and rows[0] == rows[1] and rows[0][:3] != rows[0][3:]
+
+
+def test_a_completion_that_was_never_scored_is_named(policy: str, tmp_path: Path):
+    module = dpo(policy)
+    first, second = (next(iter(plain_loader(module, pairs))) for pairs in (PAIRS[:4], PAIRS[4:8]))
+    trainer_for(tmp_path).fit(module, DataLoader([first], batch_size=None))
+    with pytest.raises(UserError, match=r"rows \[0, 1, 2, 3\] holds a completion whose reference was not scored"):
+        module.training_step(second, 0)
+
+
+def test_loaders_of_other_things_are_refused_with_the_mend(policy: str, tmp_path: Path):
+    loader: Any = DataLoader([{"prompt": "a", "chosen": "b", "rejected": "c"}], batch_size=2)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="DPOModule takes batches of the kind pair, and is given dict: give it"):
+        trainer_for(tmp_path).fit(dpo(policy), loader)
 
 
 @pytest.mark.parametrize("objective", [DPO(), SimPO()])
 def test_demonstrations_are_refused_with_the_mend(policy: str, tmp_path: Path, objective: Any):
     path = tmp_path / "demonstrations.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n')
-    with pytest.raises(UserError, match="DPOModule scores preference pairs, its data module gives TreeBatch"):
+    with pytest.raises(UserError, match="DPOModule takes batches of the kind pair, and is given demonstration"):
         trainer_for(tmp_path).fit(dpo(policy, objective=objective), DemonstrationsDataModule(train=str(path)))
 
 
@@ -452,22 +507,21 @@ def test_a_log_prob_that_is_no_number_is_named_before_the_step(
     policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = dpo(policy)
-    kept = module.reference
+    logps = Reference.logps
 
-    def spoilt(batch: PairBatch, stage: str) -> PairLogps | None:
-        reference = kept(batch, stage)
-        return reference._replace(rejected=torch.where(batch.index_P == 5, -math.inf, reference.rejected))
+    def spoilt(self: Reference, batch: RowBatch, policy_K: Tensor) -> Tensor:
+        is_rejected_5_K = (batch.row_R == 5).repeat_interleave(2) & (batch.sibling_K == 1)
+        return torch.where(is_rejected_5_K, -math.inf, logps(self, batch, policy_K))
 
-    module.reference = spoilt  # type: ignore[method-assign]
-    module._check_start = lambda *_: None  # type: ignore[method-assign]
+    monkeypatch.setattr(Reference, "logps", spoilt)
     start = {name: p.detach().clone() for name, p in module.named_parameters()}
     with pytest.raises(UserError, match="because the reference's log-prob of rejected of pair 5 is -inf"):
         fit(module, pairs_data(tmp_path, batch_size=12), tmp_path)
     assert all(torch.equal(p, start[name]) for name, p in module.named_parameters())
 
 
-def weighed(batch: PairBatch, weight: float) -> PairBatch:
-    return batch._replace(trees=batch.trees._replace(weight=StepWeight(weight, math.nan)))
+def weighed(batch: RowBatch, weight: float) -> RowBatch:
+    return batch._replace(weight=StepWeight(weight, math.nan))
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0])
@@ -495,6 +549,8 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from lit_pref.datamodules import DemonstrationsDataModule, ExecutionPairsDataModule, PairsDataModule, Samples
 from lit_pref.losses import DPO
+from lit_pref.modules.pairs import pair_logps
+from lit_pref.modules.reference import Reference
 from lit_pref.modules import DPOModule, PMPretrainModule, RewardFinetuneModule, SFTModule
 from lit_pref.types import Outcome, Problem, Task, Verdict
 
@@ -518,17 +574,19 @@ class Recorder(Callback):
         self.rows, self.losses = [], []
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
-        self.rows.append(batch.index_P.tolist())
+        self.rows.append(batch.row_R.tolist())
         self.losses.append(float(outputs["loss"]))
 
 
 class CountingDPO(DPOModule):
     scored = ()
 
-    def score_all(self, loader):
-        logps = super().score_all(loader)
-        self.scored += (int((logps.chosen_length > 0).sum()),)
-        return logps
+    def measured(self, batches, measure):
+        rows = 0
+        for batch, value in super().measured(batches, measure):
+            rows += len(batch.row_R)
+            yield batch, value
+        self.scored += (rows,)
 
 
 def trainer_with(*callbacks, **settings):
@@ -556,10 +614,11 @@ def fit(policy, data):
     recorder = Recorder()
     trainer = trainer_with(recorder)
     module = CountingDPO(policy, DPO(0.3), optimizer=lambda params: torch.optim.SGD(params, lr=0.01), scheduler=None)
-    saved, save = [], module.cache.save
-    module.cache.save = lambda key, values: saved.append(save(key, values).name)
+    cache = module.reference.cache
+    saved, save = [], cache.save
+    cache.save = lambda key, values: saved.append(save(key, values).name)
     trainer.fit(module, data)
-    reference = {stage: found.values_P2 for stage, found in module._reference.items()}
+    reference = {stage: [each.clone() for each in found] for stage, found in module.reference.scored.items()}
     made = {"scored": list(module.scored), "saved": saved, "reference": reference}
     return trainer, {"rows": recorder.rows, "losses": recorder.losses, **made, **ended(trainer, module)}
 
@@ -639,9 +698,11 @@ def test_two_processes_train_as_one(ranks: list[dict[str, Any]], brief_policy: s
     ):
         assert first["metrics"][name] == pytest.approx(float(trainer.callback_metrics[name]), rel=1e-4, abs=1e-5), name
 
-    for stage, found in module._reference.items():
+    assert module.reference is not None
+    for stage, found in module.reference.scored.items():
         for part in (first, second):
-            torch.testing.assert_close(part["reference"][stage], found.values_P2, rtol=0, atol=1e-6)
+            assert torch.equal(part["reference"][stage][0], found.key_K)
+            torch.testing.assert_close(part["reference"][stage][1], found.logp_K, rtol=0, atol=1e-6)
 
 
 METHODS = {
@@ -690,7 +751,7 @@ def test_two_processes_score_half_of_the_reference_each(ranks: list[dict[str, An
     for rank in ranks:
         assert rank["again"]["scored"] == [] and rank["again"]["losses"] == rank["pairs"]["losses"]
         for stage, values in rank["again"]["reference"].items():
-            assert torch.equal(values, ranks[0]["pairs"]["reference"][stage])
+            assert all(map(torch.equal, values, ranks[0]["pairs"]["reference"][stage]))
 
 
 @pytest.mark.parametrize("data", ["execution", "in memory"])

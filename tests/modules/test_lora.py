@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lit_pref.data.batches.packing import collate_trees
+from lit_pref.data.batches.packing import collate_rows
 from lit_pref.datamodules import PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import DPO
@@ -23,16 +23,24 @@ from lit_pref.models import (
     weights_fingerprint,
 )
 from lit_pref.modules import Compute, DPOModule, SFTModule
-from lit_pref.types import TokenTree, TreeBatch
+from lit_pref.types import RowBatch, TokenTree
 from tests.tiny import saved, tiny_llama
 
 ADAPTER = LoRA(r=2, lora_alpha=4)
 
 
-def batches() -> list[TreeBatch]:
+def batches() -> list[RowBatch]:
     draws = torch.Generator().manual_seed(0)
     ids = torch.randint(2, 884, (3, 2, 8), generator=draws).tolist()
-    return [collate_trees([[TokenTree(tuple(row[:3]), (tuple(row[3:]),))] for row in rows], pad_id=1) for rows in ids]
+    return [
+        collate_rows(
+            "demonstration",
+            [[TokenTree(tuple(row[:3]), (tuple(row[3:]),))] for row in rows],
+            range(len(rows)),
+            pad_id=1,
+        )
+        for rows in ids
+    ]
 
 
 def sft(policy: str, **settings: Any) -> SFTModule:
@@ -90,8 +98,8 @@ def test_training_leaves_the_base_as_it_was(policy: str, tmp_path: Path):
     fitted(module, tmp_path, epochs=2)
     assert base_fingerprint(module.model) == before
     with torch.no_grad(), module.adapter_off():
-        off = module.score(batches()[0]).logps_N
-    assert torch.equal(off, sft(policy, adapter=None).score(batches()[0]).logps_N.detach())
+        off = module.score(batches()[0].trees).logps_N
+    assert torch.equal(off, sft(policy, adapter=None).score(batches()[0].trees).logps_N.detach())
 
 
 class Headed(SFTModule):
@@ -170,10 +178,10 @@ def test_dpo_resumes_against_the_same_reference(policy: str, tmp_path: Path):
 def test_a_trained_adapter_measures_the_same_after_loading(policy: str, tmp_path: Path):
     module = sft(policy)
     path = checkpoint_of(module, tmp_path)
-    before = module.score(batches()[0]).logps_N.detach()
+    before = module.score(batches()[0].trees).logps_N.detach()
     loaded = sft(policy)
     trainer_for(tmp_path, 1).validate(loaded, DataLoader(batches(), batch_size=None), ckpt_path=path, verbose=False)
-    assert torch.equal(loaded.score(batches()[0]).logps_N.detach(), before)
+    assert torch.equal(loaded.score(batches()[0].trees).logps_N.detach(), before)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -246,10 +254,10 @@ def test_the_adapter_s_dropout_is_its_own_argument(policy: str, dropout: bool):
             value += 0.1
     module.set_modes()
     assert module.model.training is dropout
-    draws = [module.score(batches()[0]).logps_N.detach() for _ in range(2)]
+    draws = [module.score(batches()[0].trees).logps_N.detach() for _ in range(2)]
     assert not torch.equal(*draws)
     module.model.eval()
-    assert torch.equal(*(module.score(batches()[0]).logps_N.detach() for _ in range(2)))
+    assert torch.equal(*(module.score(batches()[0].trees).logps_N.detach() for _ in range(2)))
 
 
 def test_scoring_all_pairs_leaves_the_modes_of_all_parts(policy: str, tmp_path: Path):
@@ -259,6 +267,6 @@ def test_scoring_all_pairs_leaves_the_modes_of_all_parts(policy: str, tmp_path: 
     module.set_modes()
     modes = {name: part.training for name, part in module.model.named_modules()}
     assert set(modes.values()) == {True, False}
-    first, second = (module.score_all(data.ordered_loader("train")) for _ in range(2))
-    assert torch.equal(first.chosen, second.chosen)  # without dropout
+    first, second = (module.all_row_figures("train")["logps/chosen"] for _ in range(2))
+    assert torch.equal(first, second)  # without dropout
     assert {name: part.training for name, part in module.model.named_modules()} == modes

@@ -13,14 +13,14 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM
 
 from lit_pref.cli.export import export
-from lit_pref.data.batches.packing import collate_pairs, lay_out
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_rows, lay_out
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_tokenizer
 from lit_pref.modules import Compute, PMPretrainModule, RewardFinetuneModule, adamw
-from lit_pref.types import PairBatch, PreferencePair
+from lit_pref.types import PreferencePair, RowBatch
 from tests.tiny import saved, tiny_llama, trainer_for
 
 EOS = 0
@@ -73,9 +73,9 @@ def fit(module: LightningModule, data: Any, folder: Path, **settings: Any) -> Re
     return recorder
 
 
-def batch_of(module: Any, layout: Any = "shared") -> PairBatch:
-    trees = tokenize_pairs(PAIRS, module.tokenizer, append_eos=module.append_eos).trees
-    return collate_pairs(lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
+def batch_of(module: Any, layout: Any = "shared") -> RowBatch:
+    trees = tokenize(PAIRS, module.tokenizer, append_eos=module.append_eos).trees
+    return collate_rows("pair", lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
 
 
 def scores_of(module: Any) -> Tensor:
@@ -207,7 +207,7 @@ def test_impossible_weights_are_refused(policy: str, coefs: dict[str, float], me
 def test_demonstrations_are_refused_with_the_mend(policy: str, tmp_path: Path):
     path = tmp_path / "demonstrations.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n')
-    with pytest.raises(UserError, match="PMPretrainModule scores preference pairs, its data module gives TreeBatch"):
+    with pytest.raises(UserError, match="PMPretrainModule takes batches of the kind pair, and is given demonstration"):
         trainer_for(tmp_path).fit(pmp(policy), DemonstrationsDataModule(train=str(path)))
 
 
@@ -243,10 +243,10 @@ def test_sampled_tokens_lose_their_eos_alone(policy: str):
     # EOS within stays, a cut side has none to lose, a side of EOS alone has nothing left
     sampled = PreferencePair("a", "b", "c", chosen_ids=(5, EOS, 6, EOS), rejected_ids=(7, 8))
     nothing = PreferencePair("a", "b", "", chosen_ids=(5, EOS), rejected_ids=(EOS,))
-    made = tokenize_pairs([sampled, nothing], tokenizer, append_eos=False)
+    made = tokenize([sampled, nothing], tokenizer, append_eos=False)
     assert [tree.completion_ids for tree in made.trees] == [((5, EOS, 6), (7, 8))]
     assert made.counts == {"kept": 1, "dropped_empty_completion": 1}
-    kept = tokenize_pairs([sampled, nothing], tokenizer, append_eos=True)
+    kept = tokenize([sampled, nothing], tokenizer, append_eos=True)
     assert [tree.completion_ids for tree in kept.trees] == [((5, EOS, 6, EOS), (7, 8)), ((5, EOS), (EOS,))]
 
 

@@ -18,6 +18,7 @@ from lit_pref.errors import UserError
 from lit_pref.losses import DPO, LikelihoodBudget, SimPO
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_causal_lm, load_tokenizer
 from lit_pref.modules import Compute, DPOModule, adamw
+from lit_pref.modules.reference import Reference
 from lit_pref.storage.arrays import ArrayCache
 from tests.tiny import saved, tiny_llama
 
@@ -36,13 +37,13 @@ def embedded_tokenizer() -> PreTrainedTokenizerBase:
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each scoring took."""
     calls: list[int] = []
-    score_all = DPOModule.score_all
+    kept = Reference._kept
 
-    def counted(self: DPOModule, loader: Any) -> Any:
+    def counted(self: Reference, key: Any, loader: Any) -> Any:
         calls.append(len(loader.dataset))
-        return score_all(self, loader)
+        return kept(self, key, loader)
 
-    monkeypatch.setattr(DPOModule, "score_all", counted)
+    monkeypatch.setattr(Reference, "_kept", counted)
     return calls
 
 
@@ -84,9 +85,10 @@ def reference_of(module: DPOModule, stage: Any) -> Tensor:
     """[P, 2], in the order of the rows."""
     values = {}
     for batch in module.trainer.datamodule.ordered_loader(stage):  # type: ignore[attr-defined]
-        logps = module.reference(batch, stage)
-        assert logps is not None
-        values |= dict(zip(batch.index_P.tolist(), zip(logps.chosen, logps.rejected, strict=True), strict=True))
+        assert module.reference is not None and not module.reference.at_start
+        values |= dict(
+            zip(batch.row_R.tolist(), module.reference.logps(batch, torch.zeros(())).view(-1, 2).tolist(), strict=True)
+        )
     return torch.tensor([values[row] for row in sorted(values)])
 
 
@@ -105,12 +107,16 @@ def start_logps(policy: str, rows: list[dict[str, str]]) -> Tensor:
 
 def test_it_is_scored_once_and_is_that_of_the_start(policy: str, tmp_path: Path, scored: list[int]):
     module = fitted(policy, tmp_path, max_epochs=2)
-    assert scored == [8, 3]  # training pairs, then held-out ones; not again in the second epoch
+    assert scored == [
+        3,
+        8,
+    ]  # held-out pairs before the sanity check; nothing again in the second epoch
     torch.testing.assert_close(reference_of(module, "train"), start_logps(policy, ROWS), rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(reference_of(module, "validation"), start_logps(policy, HELD_OUT), rtol=1e-6, atol=1e-5)
     # and the policy has moved away from it
     batch = next(iter(data_batches(module)))
-    moved = module.score_pairs(batch).logps.chosen - module.reference(batch, "train").chosen  # type: ignore[union-attr]
+    logps_K = module.score_completions(batch).logps_K
+    moved = logps_K - module.reference.logps(batch, logps_K)  # type: ignore[union-attr]
     assert moved.abs().max() > 0.01
 
 
@@ -124,7 +130,7 @@ def test_a_later_run_finds_it(policy: str, tmp_path: Path, monkeypatch: pytest.M
     def refuse(*_: Any) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(DPOModule, "score_all", refuse)
+    monkeypatch.setattr(Reference, "_score", refuse)
     assert torch.equal(reference_of(fitted(policy, tmp_path), "train"), first)
 
 
@@ -145,7 +151,7 @@ def changed_precision(folder: Path) -> tuple[str, list[dict[str, str]], str]:
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [(changed_weight, [8, 3]), (changed_row, [8]), (changed_precision, [8, 3])],  # held-out rows stay the same
+    [(changed_weight, [3, 8]), (changed_row, [8]), (changed_precision, [3, 8])],  # held-out rows stay the same
 )
 def test_a_change_is_a_miss(policy: str, tmp_path: Path, scored: list[int], change: Callable[..., Any], expected: Any):
     fitted(policy, tmp_path)
@@ -179,11 +185,11 @@ def test_another_chat_template_is_a_miss(tmp_path: Path, scored: list[int]):
         trainer_of(tmp_path).fit(module, data_of(tmp_path, conversations(ROWS), conversations(HELD_OUT)))
 
     fit_with("# question\n", "policy")
-    assert scored == [8, 3]
+    assert scored == [3, 8]
     fit_with("# question\n", "same")
-    assert scored == [8, 3]
+    assert scored == [3, 8]
     fit_with("# task\n", "other")
-    assert scored == [8, 3, 8, 3]
+    assert scored == [3, 8, 3, 8]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_how_the_policy_is_run_does_not_matter(policy: str, tmp_path: Path, scor
     assert scored == [] and torch.equal(reference_of(found, "train"), first)
     made = module_of(policy, tmp_path / "new", compute=compute)
     trainer_of(tmp_path).fit(made, data_of(tmp_path))
-    assert scored == [8, 3]
+    assert scored == [3, 8]
     torch.testing.assert_close(reference_of(made, "train"), first, rtol=1e-6, atol=1e-5)
 
 
@@ -238,7 +244,7 @@ def test_a_damaged_file_is_made_again(policy: str, tmp_path: Path, scored: list[
     for path in (tmp_path / "cache" / "reference").iterdir():
         path.write_bytes(damage(path.read_bytes()))
     assert torch.equal(reference_of(fitted(policy, tmp_path), "train"), first)
-    assert scored == [8, 3]
+    assert scored == [3, 8]
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_a_line(
@@ -250,25 +256,24 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_a_line(
     no_folder.write_text("")
     second = module_of(policy, tmp_path, cache_folder=no_folder)
     trainer_of(tmp_path, max_epochs=2).fit(second, data_of(tmp_path))
-    assert scored == [8, 3]  # not again in the second epoch
+    assert scored == [3, 8]  # not again in the second epoch
     assert torch.equal(reference_of(second, "train"), reference_of(first, "train"))
     assert second.trainer.global_step == 8
     lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be written" in line]
     assert len(lines) == 1 and lines[0].startswith(f"{no_folder}: ") and "cache_folder" in lines[0]
 
 
-@pytest.mark.parametrize("side", [0, 1])
 def test_values_of_other_weights_are_refused_at_the_first_step(
-    policy: str, tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     before = load_causal_lm(policy).state_dict()
     fitted(policy, tmp_path)
     load = ArrayCache.load
 
-    def of_other_weights(self: ArrayCache, key: Any, shape: Any) -> Tensor | None:
+    def of_other_weights(self: ArrayCache, key: Any, shape: Any = None) -> Tensor | None:
         values = load(self, key, shape)
         assert values is not None
-        values[:, side] -= 0.5  # nats a sequence of at most about 20 tokens
+        values[2, 0] -= 0.5  # nats a sequence of at most about 20 tokens
         return values
 
     monkeypatch.setattr(ArrayCache, "load", of_other_weights)
@@ -303,7 +308,7 @@ def test_a_resumed_run_scores_the_start_policy_again(policy: str, tmp_path: Path
     scored.clear()
     resumed = module_of(policy, tmp_path)
     trainer_of(tmp_path, max_epochs=2).fit(resumed, data_of(tmp_path), ckpt_path=checkpoint)
-    assert scored == [8, 3]
+    assert scored == [3, 8]
     for stage in ("train", "validation"):
         assert torch.equal(reference_of(resumed, stage), reference_of(whole, stage))
     for name, value in whole.model.state_dict().items():
@@ -379,7 +384,7 @@ def test_half_precision_weights_are_their_own_reference(policy: str, tmp_path: P
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a second model was loaded")
 
-    monkeypatch.setattr("lit_pref.modules.dpo.load_causal_lm", refuse)
+    monkeypatch.setattr("lit_pref.modules.reference.load_causal_lm", refuse)
     trainer_of(tmp_path, precision="bf16-true", max_steps=1).fit(module, data_of(tmp_path))
     assert module.model.dtype == torch.bfloat16
     # bf16 has 8 bits: logits of a few nats are off by about 2^-8 of themselves, over up to 20 tokens
@@ -403,7 +408,7 @@ def test_a_full_run_and_one_with_an_adapter_share_their_reference(policy: str, t
     assert scored == []
     made = adapted(policy, tmp_path, cache_folder=tmp_path / "new")
     trainer_of(tmp_path).fit(made, data_of(tmp_path))
-    assert scored == [8, 3]
+    assert scored == [3, 8]
     for stage in ("train", "validation"):
         assert torch.equal(reference_of(made, stage), reference_of(full, stage))
     names = [{path.name for path in (tmp_path / folder / "reference").iterdir()} for folder in ("cache", "new")]
@@ -421,9 +426,10 @@ def test_after_training_an_adapter_its_reference_needs_no_start_weights(
     delete_cache(tmp_path)
     scored.clear()
     resumed = adapted(policy, tmp_path)
-    monkeypatch.setattr("lit_pref.modules.dpo.load_causal_lm", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("lit_pref.modules.reference.load_causal_lm", lambda *_, **__: pytest.fail("loaded again"))
     for each, checkpoint in ((module, None), (resumed, tmp_path / "checkpoints" / "last.ckpt")):
-        each._reference.clear()
+        each.reference.scored.clear()  # type: ignore[union-attr]
+        each.reference._made_of.clear()  # type: ignore[union-attr]
         trainer = trainer_of(tmp_path)
         (figures,) = trainer.validate(each, data_of(tmp_path), ckpt_path=checkpoint, verbose=False)
         torch.testing.assert_close(reference_of(each, "validation"), expected, rtol=1e-6, atol=1e-5)

@@ -15,15 +15,16 @@ from transformers import AutoModelForSequenceClassification, LlamaForCausalLM
 
 from lit_pref.callbacks import BeforeAfter
 from lit_pref.cli.export import export
-from lit_pref.data.batches.packing import collate_pairs, lay_out
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.batches.packing import collate_rows, lay_out
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.evaluation import HeldOutPairs
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import LoRA, export_reward_model, load_tokenizer
 from lit_pref.modules import Compute, RewardFinetuneModule, adamw
-from lit_pref.types import PairBatch, PreferencePair, StepWeight
+from lit_pref.modules.pairs import score_pairs
+from lit_pref.types import PreferencePair, RowBatch, StepWeight
 from tests.tiny import saved, tiny_llama, trainer_for
 
 PROMPTS = ["def add(a, b):\n", "# the largest of two numbers\n", "x = 1\ny = 2\nprint(", "def f(words):\n    return"]
@@ -92,9 +93,9 @@ def plain_scores(
     return torch.stack(sides[0]), torch.stack(sides[1])
 
 
-def batch_of(module: RewardFinetuneModule, layout: Any) -> PairBatch:
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
-    return collate_pairs(lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
+def batch_of(module: RewardFinetuneModule, layout: Any) -> RowBatch:
+    trees = tokenize(PAIRS, module.tokenizer).trees
+    return collate_rows("pair", lay_out(trees, layout), range(len(PAIRS)), pad_id=1, shared=layout != "repeated")
 
 
 # --- scores and losses ------------------------------------------------------------------------------------------------
@@ -114,15 +115,15 @@ def test_no_logits_are_made(policy: str):
     module.model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
     module.reward_pairs(batch_of(module, "shared"))
     assert calls == []
-    module.score_pairs(batch_of(module, "shared"))  # the control: what needs logits does call it
+    score_pairs(module, batch_of(module, "shared"))  # the control: what needs logits does call it
     assert calls
 
 
 def test_scores_are_read_by_place_also_where_padding_is_the_end(policy: str):
     # As with a tokenizer without a pad token, whose EOS then pads.
     module = reward(policy)
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
-    batch = collate_pairs([[tree] for tree in trees], range(len(PAIRS)), pad_id=0)
+    trees = tokenize(PAIRS, module.tokenizer).trees
+    batch = collate_rows("pair", [[tree] for tree in trees], range(len(PAIRS)), pad_id=0)
     assert torch.equal(
         torch.stack(module.reward_pairs(batch)), torch.stack(module.reward_pairs(batch_of(module, "shared")))
     )
@@ -159,14 +160,14 @@ def test_steps_equal_plain_bradley_terry(tmp_path: Path, layout: Any, tied: bool
 def test_batches_of_any_size_step_like_one(policy: str, tmp_path: Path):
     # 12 pairs as one batch, and as 5, 5 and 2 weighed by their pairs
     module = reward(policy)
-    trees = tokenize_pairs(PAIRS, module.tokenizer).trees
+    trees = tokenize(PAIRS, module.tokenizer).trees
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
     whole = module.training_step(batch_of(module, "shared"), 0)
     parts = []
     for rows in (range(5), range(5, 10), range(10, 12)):
-        batch = collate_pairs([[trees[row]] for row in rows], rows, pad_id=1)
+        batch = collate_rows("pair", [[trees[row]] for row in rows], rows, pad_id=1)
         weight = StepWeight(3 * len(rows) / 12, math.nan)
-        parts.append(module.training_step(batch._replace(trees=batch.trees._replace(weight=weight)), 0))
+        parts.append(module.training_step(batch._replace(weight=weight), 0))
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
@@ -187,8 +188,8 @@ def test_margins_that_are_missing_are_named_with_the_mend(policy: str, tmp_path:
 def test_a_margin_that_is_no_number_is_named_before_the_step(
     policy: str, tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch
 ):
-    def spoilt(self: PairsDataModule, batch: PairBatch, _: int) -> PairBatch:
-        return batch._replace(margin_P=torch.where(batch.index_P == 7, float(value), 0.0))
+    def spoilt(self: PairsDataModule, batch: RowBatch, _: int) -> RowBatch:
+        return batch._replace(value_R=torch.where(batch.row_R == 7, float(value), 0.0))
 
     monkeypatch.setattr(PairsDataModule, "on_after_batch_transfer", spoilt)
     module = reward(policy, loss=BradleyTerry(use_margin=True))
@@ -210,7 +211,7 @@ def test_demonstrations_are_refused_with_the_mend(policy: str, tmp_path: Path):
     path = tmp_path / "demonstrations.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n')
     with pytest.raises(
-        UserError, match="RewardFinetuneModule scores preference pairs, its data module gives TreeBatch"
+        UserError, match="RewardFinetuneModule takes batches of the kind pair, and is given demonstration"
     ):
         trainer_for(tmp_path).fit(reward(policy), DemonstrationsDataModule(train=str(path)))
 

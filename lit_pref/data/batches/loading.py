@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,63 +17,25 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from lit_pref.data.batches.order import Batches, Batching
-from lit_pref.data.batches.packing import collate_pairs, collate_trees, lay_out
+from lit_pref.data.batches.packing import collate_rows, lay_out
 from lit_pref.data.batches.position import DataPosition
 from lit_pref.data.tokens.store import StoredTrees
-from lit_pref.types import PairBatch, RowLayout, StepWeight, TokenTree, TreeBatch
-
-Batch = TypeVar("Batch")
-Made = TypeVar("Made", covariant=True)
-
-
-class Collate(Protocol[Made]):
-    """Row numbers and weight, and their trees, to a batch."""
-
-    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> Made: ...
-
-    def imitated(self, completion_lengths: Sequence[int]) -> int:
-        """How many of a tree's completion tokens a language-model loss is the mean over."""
-
-
-@dataclass(frozen=True)
-class PairCollate:
-    """Rows of pairs to a `PairBatch`."""
-
-    pad_id: int
-    layout: RowLayout
-    margins: Sequence[float] | None = None
-
-    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> PairBatch:
-        margins = None if self.margins is None else [self.margins[row] for row in batch.rows]
-        pairs = collate_pairs(lay_out(trees, self.layout), batch.rows, self.pad_id, margins, self.layout != "repeated")
-        return pairs._replace(trees=pairs.trees._replace(weight=batch.weight))
-
-    def imitated(self, completion_lengths: Sequence[int]) -> int:
-        """Of a pair, those of chosen."""
-        return completion_lengths[0]
-
-
-@dataclass(frozen=True)
-class TreeCollate:
-    """Trees of any number of completions to a `TreeBatch`."""
-
-    pad_id: int
-    layout: RowLayout
-
-    def __call__(self, batch: "BatchRows", trees: Sequence[TokenTree]) -> TreeBatch:
-        made = collate_trees(lay_out(trees, self.layout), self.pad_id, self.layout != "repeated")
-        return made._replace(weight=batch.weight)
-
-    def imitated(self, completion_lengths: Sequence[int]) -> int:
-        return sum(completion_lengths)
+from lit_pref.types import RowBatch, RowLayout, StepWeight, TokenTree
 
 
 @dataclass
-class TreeDataset(Dataset[Batch], Generic[Batch]):
-    """Token trees that are read a batch at a time: `data[BatchRows([3, 1])]` is the batch of rows 3 and 1."""
+class TreeDataset(Dataset[RowBatch]):
+    """Rows that are read a batch at a time: `data[BatchRows([3, 1])]` is the batch of rows 3 and 1.
 
+    kind: what a row is: "pair", "demonstration", ...
+    values: what the data says of each row, as a pair's margin; None where not every row has one.
+    """
+
+    kind: str
     trees: Sequence[TokenTree]
-    collate: Collate[Batch]
+    pad_id: int
+    layout: RowLayout
+    values: Sequence[float] | None = None
     lengths: npt.NDArray[np.int32] = field(init=False)  # tokens of each tree with its prompt counted once
 
     def __post_init__(self) -> None:
@@ -85,14 +47,17 @@ class TreeDataset(Dataset[Batch], Generic[Batch]):
     def __len__(self) -> int:
         return len(self.trees)
 
-    def __getitem__(self, batch: "BatchRows") -> Batch:
-        return self.collate(batch, [self.trees[row] for row in batch.rows])
+    def __getitem__(self, batch: "BatchRows") -> RowBatch:
+        rows = lay_out([self.trees[row] for row in batch.rows], self.layout)
+        values = None if self.values is None else [self.values[row] for row in batch.rows]
+        made = collate_rows(self.kind, rows, batch.rows, self.pad_id, values, self.layout != "repeated")
+        return made._replace(weight=batch.weight)
 
     def imitated_tokens(self, row: int) -> int:
-        """How many of a row's tokens a language-model loss is the mean over."""
+        """How many of a row's tokens a language-model loss is the mean over: those of its first completion."""
         if isinstance(self.trees, StoredTrees):
-            return self.collate.imitated(self.trees.completion_lengths(row))
-        return self.collate.imitated([len(ids) for ids in self.trees[row].completion_ids])
+            return self.trees.completion_lengths(row)[0]
+        return len(self.trees[row].completion_ids[0])
 
 
 class BatchRows(NamedTuple):
@@ -191,10 +156,10 @@ class FixedBatchSampler(BatchSampler, SequentialSampler):  # type: ignore[misc]
         """Nothing: every epoch is the first one."""
 
 
-class BatchLoader(DataLoader[Batch]):
+class BatchLoader(DataLoader[RowBatch]):
     """A DataLoader whose items are whole batches, and whose order is settled when the first one is asked for."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[RowBatch]:  # type: ignore[override]
         # A resumed Lightning run asks for the iterator before it tells the sampler which epoch it is in.
         yield from super().__iter__()
 
@@ -207,7 +172,7 @@ class BatchLoader(DataLoader[Batch]):
         """Nothing: see above."""
 
 
-def batch_loader(data: TreeDataset[Batch], sampler: BatchSampler, num_workers: int = 0) -> BatchLoader[Batch]:
+def batch_loader(data: TreeDataset, sampler: BatchSampler, num_workers: int = 0) -> BatchLoader:
     """A DataLoader whose items are whole batches."""
     return BatchLoader(
         data,

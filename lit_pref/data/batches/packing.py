@@ -3,15 +3,17 @@
 Not covered: tokenizing, the order of the data, and how many trees a batch takes; padding always stands on the right.
 """
 
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from lit_pref.types import PairBatch, RowLayout, TokenTree, TreeBatch, TreeSpan
+from lit_pref.types import RowBatch, RowLayout, TokenTree, TreeBatch, TreeSpan
 
 
 class _Segment(NamedTuple):
@@ -77,34 +79,45 @@ def collate_trees(rows: Sequence[Sequence[TokenTree]], pad_id: int, shared: bool
     )
 
 
-def collate_pairs(
+def collate_rows(
+    kind: str,
     rows: Sequence[Sequence[TokenTree]],
-    index: Sequence[int],
+    numbers: Sequence[int],
     pad_id: int,
-    margins: Sequence[float] | None = None,
+    values: Sequence[float] | None = None,
     shared: bool = True,
-) -> PairBatch:
-    """Lay out pairs, each a tree of two completions: the chosen one, then the rejected one.
+) -> RowBatch:
+    """Lay out rows of a data set, each a tree: `kind` says what they are.
 
-    index, margins: one a pair, in the order in which the pairs stand in the rows.
-    Raises ValueError as `collate_trees` does, for a tree without exactly two completions, and for a wrong count.
+    numbers, values: one a tree, in the order in which the trees stand in the rows.
+    Raises ValueError as `collate_trees` does, and for a wrong count.
     """
     trees = [tree for row in rows for tree in row]
-    for position, tree in enumerate(trees):
-        if len(tree.completion_ids) != 2:
-            raise ValueError(f"pair {position} must have a chosen and a rejected, got {len(tree.completion_ids)}")
-    if len(index) != len(trees) or (margins is not None and len(margins) != len(trees)):
-        given = f"{len(index)} indices" + ("" if margins is None else f" and {len(margins)} margins")
-        raise ValueError(f"{len(trees)} pairs need an index each, and a margin each or none at all; got {given}")
-    return PairBatch(
+    if len(numbers) != len(trees) or (values is not None and len(values) != len(trees)):
+        given = f"{len(numbers)} numbers" + ("" if values is None else f" and {len(values)} values")
+        raise ValueError(f"{len(trees)} trees need a number each, and a value each or none at all; got {given}")
+    siblings = chain.from_iterable(range(len(tree.completion_ids)) for tree in trees)
+    return RowBatch(
         trees=collate_trees(rows, pad_id, shared),
-        index_P=torch.tensor(index, dtype=torch.long),
-        margin_P=None if margins is None else torch.tensor(margins, dtype=torch.float32),
+        kind=kind,
+        row_R=torch.tensor(numbers, dtype=torch.long),
+        value_R=None if values is None else torch.tensor(values, dtype=torch.float32),
+        sibling_K=torch.tensor(list(siblings), dtype=torch.long),
+        key_K=torch.tensor(list(chain.from_iterable(map(_keys, trees))), dtype=torch.long),
     )
 
 
+def _keys(tree: TokenTree) -> Iterator[int]:
+    """Of each completion with its prompt."""
+    prompt = blake2b(array("q", tree.prompt_ids), digest_size=8)
+    for ids in tree.completion_ids:
+        digest = prompt.copy()
+        digest.update(array("q", (-1, *ids)))  # no token: where the prompt ends counts too
+        yield int.from_bytes(digest.digest(), "little", signed=True)
+
+
 def lay_out(trees: Sequence[TokenTree], layout: RowLayout) -> list[list[TokenTree]]:
-    """The rows that `collate_trees` and `collate_pairs` take: all trees behind one another, or one a row."""
+    """The rows that `collate_trees` and `collate_rows` take: all trees behind one another, or one a row."""
     return [list(trees)] if layout == "packed" else [[tree] for tree in trees]
 
 

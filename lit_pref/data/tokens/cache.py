@@ -1,4 +1,4 @@
-"""Pairs of a source as a token store: found in the cache by what the tokens depend on, else made.
+"""Rows of a source as a token store: found in the cache by what the tokens depend on, else made.
 
 The key is a hash of the source files' bytes, the tokenizer, the limits, the keys and the code of this layer, so that a
 changed row or template misses. Hub ids, saved data sets, slices, and tokenizers without a fast backend have no key:
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lit_pref.data.formats.pairs import PairKeys, iterate_pairs
-from lit_pref.data.formats.write import stated_vocabulary, without_tokens
+from lit_pref.data.formats.write import stated_vocabulary
 from lit_pref.data.reading.files import text_suffix
 from lit_pref.data.reading.rows import OnBadRow, SkippedRows
 from lit_pref.data.reading.sources import source_files
@@ -33,7 +33,7 @@ from lit_pref.data.tokens.tokenize import TokenizedChunk, tokenized_chunks
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
 from lit_pref.storage.files import JsonValue, provenance_digest, remove
-from lit_pref.types import PreferencePair
+from lit_pref.types import TextTree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ _BLOCK = 2**20
 
 @dataclass(frozen=True)
 class PairSource:
-    """Which pairs, how long they may be and how they end; as in `read_pairs`, `PairsDataModule`, `tokenize_pairs`."""
+    """Which pairs, how long they may be and how they end; as in `read_pairs`, `PairsDataModule`, `tokenize`."""
 
     source: str
     split: str
@@ -64,7 +64,7 @@ def token_store(
         so.
     quiet: print neither that line nor progress; for processes beside the first.
 
-    Raises UserError as `read_pairs` and `tokenize_pairs` do, and where nothing at all can be written.
+    Raises UserError as `read_pairs` and `tokenized_chunks` do, and where nothing at all can be written.
     """
     files = source_files(source.source, source.split)
     contents = None if files is None else [_contents(file) for file in files]
@@ -121,11 +121,12 @@ def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase"
     """rows: about how many there are, for a progress bar; 0 where that is not known or not to be shown."""
     skipped = SkippedRows()
     pairs = iterate_pairs(source.source, source.split, source.keys, source.on_bad_row, skipped)
+    texts: Iterator[TextTree] = (pair.tree for pair in pairs)
     if _of_other_vocabulary(source, tokenizer):
-        pairs = map(without_tokens, pairs)
+        texts = (text._replace(sampled=(None,) * len(text.completions)) for text in texts)
     if source.template is not None:
-        pairs = map(partial(_in_template, source.template), pairs)
-    chunks = tokenized_chunks(pairs, tokenizer, source.limits, source.append_eos, source.on_bad_row, skipped)
+        texts = map(partial(_in_template, source.template), texts)
+    chunks = tokenized_chunks(texts, tokenizer, source.limits, source.append_eos, source.on_bad_row, skipped)
     if rows < _LONG:
         write_store(folder, chunks, len(tokenizer), skipped)
         return
@@ -133,11 +134,11 @@ def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase"
         write_store(folder, _told(chunks, done), len(tokenizer), skipped)
 
 
-def _in_template(template: str, pair: PreferencePair) -> PreferencePair:
-    if not isinstance(pair.prompt, str):
-        place = pair.location or "the pairs"
+def _in_template(template: str, text: TextTree) -> TextTree:
+    if not isinstance(text.prompt, str):
+        place = text.location or "the rows"
         raise UserError(f"{place}: a template is for prompts of text, and this is a conversation: leave template out")
-    return replace(pair, prompt=template.replace("{query}", pair.prompt))
+    return text._replace(prompt=template.replace("{query}", text.prompt))
 
 
 def _of_other_vocabulary(source: PairSource, tokenizer: "PreTrainedTokenizerBase") -> bool:

@@ -1,13 +1,14 @@
 """Token trees on disk: written in one pass with constant memory, read a row at a time, checked before they are used.
 
-A store is a folder. `tokens.bin` holds tree after tree, each as the lengths of its prompt and completions (uint32)
-and then their tokens (uint16 where the vocabulary fits, else int32), little-endian; `offsets.npy` says where each
-begins, `margins.npy` by how much its chosen response is better, `prompts.npy` which have the same prompt, `store.json`
-what was counted, what the files must be, and a checksum of itself and of the folder's name. In memory stand 8 bytes a
-row. Rows are read with `pread`: pages of a mapped file count as the process's own memory.
+A store is a folder. `tokens.bin` holds tree after tree, each as the number of its completions, the lengths of its
+prompt and of each completion (uint32), and then their tokens (uint16 where the vocabulary fits, else int32),
+little-endian; `offsets.npy` says where each begins, `lengths.npy` how many tokens each has, `values.npy` what the data
+says of it (a pair's margin), `prompts.npy` which have the same prompt, `store.json` what was counted, what the files
+must be, and a checksum of itself and of the folder's name. In memory stand 8 bytes a row. Rows are read with `pread`:
+pages of a mapped file count as the process's own memory.
 
-Not covered: trees of unlike numbers of completions; which store belongs to which data (`token_cache.py`); the
-`.*.tmp` folder of a process that was killed without notice (it is never read).
+Not covered: which store belongs to which data (`cache.py`); the `.*.tmp` folder of a process that was killed without
+notice (it is never read).
 """
 
 import hashlib
@@ -36,9 +37,8 @@ from lit_pref.types import TokenTree
 
 Rows: TypeAlias = npt.NDArray[np.int32]
 
-_TOKENS, _OFFSETS, _MARGINS, _PROMPTS = "tokens.bin", "offsets.npy", "margins.npy", "prompts.npy"
-_ABOUT = "store.json"
-_PARTS = 3  # a prompt and two completions
+_TOKENS, _ABOUT = "tokens.bin", "store.json"
+_OFFSETS, _LENGTHS, _VALUES, _PROMPTS = "offsets.npy", "lengths.npy", "values.npy", "prompts.npy"
 
 
 class StoreWriteError(UserError):
@@ -46,14 +46,14 @@ class StoreWriteError(UserError):
 
 
 class TokenStore:
-    """An open store of pairs.
+    """An open store of rows, each a prompt with its completions.
 
     digest: 32 hex digits that identify its token trees and their order.
-    records: pairs that it was made of.
+    records: how many it was made of.
     largest_id: of its tokens; -1 where there is none.
-    counts: `kept`, `dropped_…` and `truncated_…` pairs; `without_margin` where only some had one.
-    skipped: rows that were no pairs, as `SkippedRows.to_json` gives them.
-    margins: one a row, or None where not every pair has one.
+    counts: `kept`, `dropped_…` and `truncated_…` records; `without_value` where only some had one.
+    skipped: rows that were no such records, as `SkippedRows.to_json` gives them.
+    values: one a row, or None where not every row has one.
     """
 
     def __init__(self, folder: Path, check: bool = False) -> None:
@@ -75,8 +75,8 @@ class TokenStore:
             self.largest_id: int = about["largest_id"]
             self.counts: dict[str, int] = about["counts"]
             self.skipped: dict[str, Any] = about["skipped"]
-            self.margins = array("f", np.load(folder / _MARGINS).tobytes()) if _MARGINS in self._files else None
-            self._dtype, self._header = np.dtype(about["dtype"]), _header_words(np.dtype(about["dtype"]))
+            self.values = array("f", np.load(folder / _VALUES).tobytes()) if _VALUES in self._files else None
+            self._dtype = np.dtype(about["dtype"])
             self._offsets: npt.NDArray[np.int64] = np.load(folder / _OFFSETS)
             self._tokens = os.open(folder / _TOKENS, os.O_RDONLY)
         except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
@@ -91,29 +91,29 @@ class TokenStore:
 
     def tree(self, row: int) -> TokenTree:
         """One row; Raises IndexError beyond the last, UserError where the file has been cut since it was opened."""
+        data = self._read(row)
+        lengths = _stated_lengths(data)
+        ids = np.frombuffer(data, self._dtype, offset=4 * (1 + len(lengths))).tolist()
+        ends = list(accumulate(lengths, initial=0))
+        prompt, *completions = (tuple(ids[a:b]) for a, b in pairwise(ends))
+        return TokenTree(prompt, tuple(completions))
+
+    def completion_lengths(self, row: int) -> tuple[int, ...]:
+        """Tokens of one row's completions."""
+        return tuple(_stated_lengths(self._read(row))[1:])
+
+    def _read(self, row: int) -> bytes:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         start, end = (int(place) * self._dtype.itemsize for place in self._offsets[row : row + 2])
         data = os.pread(self._tokens, end - start, start)
         if len(data) < end - start:
             raise UserError(f"{self.folder}: {_TOKENS} was cut short at row {row}; delete the folder and run again")
-        lengths = np.frombuffer(data, "<u4", _PARTS).tolist()
-        ids = np.frombuffer(data, self._dtype, offset=4 * _PARTS).tolist()
-        ends = list(accumulate(lengths, initial=0))
-        prompt, *completions = (tuple(ids[a:b]) for a, b in pairwise(ends))
-        return TokenTree(prompt, tuple(completions))
-
-    def completion_lengths(self, row: int) -> tuple[int, ...]:
-        """Tokens of one row's completions, without reading them."""
-        start = int(self._offsets[row]) * self._dtype.itemsize
-        header = os.pread(self._tokens, 4 * _PARTS, start)
-        return tuple(np.frombuffer(header, "<u4")[1:].tolist())
+        return data
 
     def lengths(self) -> Rows:
-        """Tokens of each row with its prompt counted once."""
-        lengths = np.empty(len(self), np.int32)
-        np.subtract(self._offsets[1:], self._offsets[:-1], out=lengths, casting="same_kind")  # no [rows] int64 between
-        lengths -= self._header
+        """Tokens of each row with its prompt counted once; read anew at each call."""
+        lengths: Rows = np.load(self.folder / _LENGTHS)
         return lengths
 
     def trees(self, rows: Rows | None = None) -> "StoredTrees":
@@ -145,7 +145,7 @@ class StoredTrees(Sequence[TokenTree]):
         return self.store.tree(range(len(self))[row] if self.rows is None else int(self.rows[row]))
 
     def completion_lengths(self, row: int) -> tuple[int, ...]:
-        """Tokens of one row's completions, without reading them."""
+        """Tokens of one row's completions."""
         return self.store.completion_lengths(row if self.rows is None else int(self.rows[row]))
 
     @property
@@ -155,11 +155,11 @@ class StoredTrees(Sequence[TokenTree]):
         return lengths if self.rows is None else lengths[self.rows]
 
     @property
-    def margins(self) -> "array[float] | None":
-        """One a row, or None where not every pair of the store has one."""
-        if self.store.margins is None or self.rows is None:
-            return self.store.margins
-        return array("f", np.frombuffer(self.store.margins, np.float32)[self.rows].tobytes())
+    def values(self) -> "array[float] | None":
+        """One a row, or None where not every row of the store has one."""
+        if self.store.values is None or self.rows is None:
+            return self.store.values
+        return array("f", np.frombuffer(self.store.values, np.float32)[self.rows].tobytes())
 
     @property
     def fingerprint(self) -> str:
@@ -184,8 +184,8 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     dtype = np.dtype("<u2" if vocabulary <= 2**16 else "<i4")
-    offsets, margins, prompts, counts, records = array("q", [0]), array("f"), array("q"), Counter(kept=0), 0
-    largest = -1
+    offsets, lengths, values, prompts = array("q", [0]), array("i"), array("f"), array("q")
+    counts, records, largest = Counter(kept=0), 0, -1
     try:
         with _keeping(folder):
             temporary.mkdir(parents=True)
@@ -197,17 +197,19 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
             with _keeping(folder), (temporary / _TOKENS).open("ab") as stream:
                 stream.write(words.data)
             offsets.frombytes((offsets[-1] + np.cumsum(words_a_tree)).tobytes())
-            margins.extend(math.nan if margin is None else margin for margin in chunk.margins)
+            lengths.extend(tree.shared_length for tree in chunk.trees)
+            values.extend(math.nan if value is None else value for value in chunk.values)
             prompts.extend(chunk.prompts)
             counts.update(chunk.counts)
             records += chunk.records
-        without = int(np.isnan(np.frombuffer(margins, np.float32)).sum())
-        if 0 < without < len(margins):
-            counts["without_margin"] = without
+        without = int(np.isnan(np.frombuffer(values, np.float32)).sum())
+        if 0 < without < len(values):
+            counts["without_value"] = without
         with _keeping(folder):
             np.save(temporary / _OFFSETS, np.frombuffer(offsets, np.int64))
-            if margins and not without:
-                np.save(temporary / _MARGINS, np.frombuffer(margins, np.float32))
+            np.save(temporary / _LENGTHS, np.frombuffer(lengths, np.int32))
+            if values and not without:
+                np.save(temporary / _VALUES, np.frombuffer(values, np.float32))
             np.save(temporary / _PROMPTS, np.frombuffer(prompts, np.int64))
             files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
             about: dict[str, JsonValue] = {"files": files, "dtype": dtype.str, "records": records}
@@ -236,30 +238,27 @@ class _Encoded(NamedTuple):
 
 
 def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> _Encoded:
-    lengths = np.array([(len(prompt), *map(len, completions)) for prompt, completions in trees], "<u4")
-    lengths = lengths.reshape(len(trees), _PARTS)
-    header = _header_words(dtype)
-    words_a_tree = lengths.sum(1, dtype=np.int64) + header
-    total = int(words_a_tree.sum())
-    ids = np.fromiter(
-        chain.from_iterable(chain(prompt, *completions) for prompt, completions in trees),
-        np.int64,
-        total - header * len(trees),
-    )
+    stated = [(len(completions), len(prompt), *map(len, completions)) for prompt, completions in trees]
+    header = np.fromiter(chain.from_iterable(stated), "<u4").view(dtype)
+    header_words = np.fromiter(map(len, stated), np.int64, len(trees)) * (4 // dtype.itemsize)
+    words_a_tree = header_words + np.fromiter((sum(lengths[1:]) for lengths in stated), np.int64, len(trees))
+    ids = np.fromiter(chain.from_iterable(chain(prompt, *completions) for prompt, completions in trees), np.int64)
     largest = int(ids.max(initial=-1))
     if largest > np.iinfo(dtype).max:
         raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
     starts = np.cumsum(words_a_tree) - words_a_tree
-    is_id = np.ones(total, bool)
-    is_id[starts[:, None] + np.arange(header)] = False
-    words = np.empty(total, dtype)
-    words[is_id] = ids
-    words[~is_id] = lengths.view(dtype).reshape(-1)
+    place = np.arange(len(header) + len(ids)) - np.repeat(starts, words_a_tree)  # within its tree
+    is_id = place >= np.repeat(header_words, words_a_tree)
+    words = np.empty(len(is_id), dtype)
+    words[is_id], words[~is_id] = ids, header
     return _Encoded(words, words_a_tree, largest)
 
 
-def _header_words(dtype: np.dtype[Any]) -> int:
-    return 4 * _PARTS // dtype.itemsize
+def _stated_lengths(data: bytes) -> list[int]:
+    """Of a row's prompt and of each of its completions."""
+    completions = int(np.frombuffer(data, "<u4", 1)[0])
+    lengths: list[int] = np.frombuffer(data, "<u4", 1 + completions, offset=4).tolist()
+    return lengths
 
 
 def _description(folder: Path) -> dict[str, Any]:

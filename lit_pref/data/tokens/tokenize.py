@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from lit_pref.data.reading.rows import OnBadRow, RowError, SkippedRows, refuse
 from lit_pref.data.tokens.encoding import Ids, TextEncoder, rendering, text_encoder
 from lit_pref.data.tokens.lengths import LengthLimits, fit
 from lit_pref.errors import UserError
-from lit_pref.types import Demonstration, Message, PreferencePair, Text, TokenTree
+from lit_pref.types import Message, Text, TextTree, TokenTree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,124 +36,108 @@ _UNLIMITED = LengthLimits()
 _CHUNK = 2048  # records whose texts are tokenized in one call: the library's encodings take kilobytes each
 
 
-class TokenizedPairs(NamedTuple):
-    """Trees of two completions, chosen and rejected.
+class Tokenized(NamedTuple):
+    """Token trees of records.
 
-    margins: one for each tree, or None where not every tree has one.
-    counts: `kept`, `dropped_…` and `truncated_…` records; `without_margin` where only some have a margin.
+    values: one for each tree, or None where not every tree has one.
+    counts: `kept`, `dropped_…` and `truncated_…` records; `without_value` where only some have a value.
     """
 
     trees: list[TokenTree]
-    margins: list[float] | None
+    values: list[float] | None
     counts: dict[str, int]
 
 
 class TokenizedChunk(NamedTuple):
     """Some records of a long row of them.
 
-    trees, margins, prompts: of the records that were kept, one each: None for a record without a margin, and
+    trees, values, prompts: of the records that were kept, one each: None for a record without a value, and
         `prompt_identity`.
     counts: `kept`, `dropped_…` and `truncated_…` records of this chunk.
     records: how many it was made of.
     """
 
     trees: list[TokenTree]
-    margins: list[float | None]
+    values: list[float | None]
     prompts: list[int]
     counts: Counter[str]
     records: int
 
 
-class TokenizedDemonstrations(NamedTuple):
-    """Trees of one completion, and counts as in `TokenizedPairs`."""
+class TextRecord(Protocol):
+    """A preference pair, a demonstration, or another record of a prompt and completions."""
 
-    trees: list[TokenTree]
-    counts: dict[str, int]
+    @property
+    def tree(self) -> TextTree: ...
 
 
-def tokenize_pairs(
-    pairs: Sequence[PreferencePair],
+def tokenize(
+    records: Iterable[TextRecord],
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits = _UNLIMITED,
     append_eos: bool = True,
-) -> TokenizedPairs:
-    """Preference pairs to trees, in order, without those that the limits drop.
-
-    Raises UserError for a tokenizer that lacks an EOS or a chat template, and where the limits say "error".
-    """
+    on_bad_row: OnBadRow = "error",
+    skipped: SkippedRows | None = None,
+) -> Tokenized:
+    """Records to token trees, in order, without those that the limits drop; otherwise as `tokenized_chunks`."""
     trees: list[TokenTree] = []
-    margins: list[float | None] = []
+    values: list[float | None] = []
     counts = Counter(kept=0)
-    for chunk in tokenized_chunks(pairs, tokenizer, limits, append_eos):
+    texts = (record.tree for record in records)
+    for chunk in tokenized_chunks(texts, tokenizer, limits, append_eos, on_bad_row, skipped):
         trees += chunk.trees
-        margins += chunk.margins
+        values += chunk.values
         counts.update(chunk.counts)
-    known = [margin for margin in margins if margin is not None]
-    if known and len(known) < len(margins):
-        counts["without_margin"] = len(margins) - len(known)
-    complete = bool(known) and len(known) == len(margins)
-    return TokenizedPairs(trees, known if complete else None, dict(counts))
+    known = [value for value in values if value is not None]
+    if known and len(known) < len(values):
+        counts["without_value"] = len(values) - len(known)
+    return Tokenized(trees, known if known and len(known) == len(values) else None, dict(counts))
 
 
 def tokenized_chunks(
-    pairs: Iterable[PreferencePair],
+    texts: Iterable[TextTree],
     tokenizer: "PreTrainedTokenizerBase",
     limits: LengthLimits = _UNLIMITED,
     append_eos: bool = True,
     on_bad_row: OnBadRow = "error",
     skipped: SkippedRows | None = None,
 ) -> Iterator[TokenizedChunk]:
-    """As `tokenize_pairs`, with no more than a chunk of pairs in memory at a time.
+    """Text trees to token trees, with no more than a chunk of them in memory at a time.
 
-    on_bad_row: "skip" counts pairs that the tokenizer cannot take in `skipped` and goes on.
+    on_bad_row: "skip" counts records that the tokenizer cannot take in `skipped` and goes on.
+
+    Raises UserError for a tokenizer that lacks an EOS or a chat template, and where the limits say "error".
     """
-    records = (
-        _Record(
-            pair.prompt, (pair.chosen, pair.rejected), (pair.chosen_ids, pair.rejected_ids), pair.margin, pair.location
-        )
-        for pair in pairs
-    )
-    return _chunks("pair", records, tokenizer, limits, append_eos, on_bad_row, skipped)
-
-
-def tokenize_demonstrations(
-    demonstrations: Sequence[Demonstration],
-    tokenizer: "PreTrainedTokenizerBase",
-    limits: LengthLimits = _UNLIMITED,
-    append_eos: bool = True,
-    on_bad_row: OnBadRow = "error",
-    skipped: SkippedRows | None = None,
-) -> TokenizedDemonstrations:
-    """Demonstrations to trees, in order; otherwise as `tokenize_pairs` and `tokenized_chunks`."""
-    records = (
-        _Record(each.prompt, (each.completion,), (each.completion_ids,), None, each.location) for each in demonstrations
-    )
-    trees: list[TokenTree] = []
-    counts = Counter(kept=0)
-    for chunk in _chunks("demonstration", records, tokenizer, limits, append_eos, on_bad_row, skipped):
-        trees += chunk.trees
-        counts.update(chunk.counts)
-    return TokenizedDemonstrations(trees, dict(counts))
-
-
-def tokenize_pair(
-    pair: PreferencePair,
-    tokenizer: "PreTrainedTokenizerBase",
-    limits: LengthLimits = _UNLIMITED,
-    append_eos: bool = True,
-) -> TokenTree:
-    """One pair; Raises UserError where `tokenize_pairs` would drop it."""
-    return _only(tokenize_pairs([pair], tokenizer, limits, append_eos).trees, "pair")
-
-
-def tokenize_demonstration(
-    demonstration: Demonstration,
-    tokenizer: "PreTrainedTokenizerBase",
-    limits: LengthLimits = _UNLIMITED,
-    append_eos: bool = True,
-) -> TokenTree:
-    """One demonstration; Raises UserError where `tokenize_demonstrations` would drop it."""
-    return _only(tokenize_demonstrations([demonstration], tokenizer, limits, append_eos).trees, "demonstration")
+    if append_eos and tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
+    encoder, rest, before, vocabulary = text_encoder(tokenizer), iter(texts), 0, len(tokenizer)
+    while chunk := list(islice(rest, _CHUNK)):
+        made = TokenizedChunk([], [], [], Counter(), len(chunk))
+        usable: list[tuple[TextTree, str, _Pending]] = []
+        for number, record in enumerate(chunk, start=before + 1):
+            place = record.location or f"{record.kind} {number}"
+            try:
+                _check_vocabulary(record, vocabulary)
+                usable.append((record, place, _pending(record, encoder, append_eos)))
+            except UserError as error:
+                reason = error.reason if isinstance(error, RowError) else "chat template"
+                refuse(RowError(reason, f"{place}: {error}"), on_bad_row, skipped)
+        trees = _trees([pending for _, _, pending in usable], encoder, append_eos)
+        for (record, place, _), tree in zip(usable, trees, strict=True):
+            if record.location and (empty := _empty(tree)):
+                refuse(RowError(empty, f"{place}: the {empty} is no token here, expected text"), on_bad_row, skipped)
+                continue
+            try:
+                result = fit(tree, limits, len(encoder.start_ids))
+            except UserError as error:
+                raise UserError(f"{place}: {error}") from error
+            made.counts.update(result.counted)
+            if result.tree is not None:
+                made.trees.append(result.tree)
+                made.values.append(record.value)
+                made.prompts.append(prompt_identity(record.prompt))
+        yield made
+        before += len(chunk)
 
 
 def tokenize_prompt(prompt: Text, tokenizer: "PreTrainedTokenizerBase") -> Ids:
@@ -179,14 +163,6 @@ def fingerprint(trees: Sequence[TokenTree]) -> str:
 # --- records to trees -------------------------------------------------------------------------------------------------
 
 
-class _Record(NamedTuple):
-    prompt: Text
-    completions: tuple[Text, ...]
-    sampled: tuple[Ids | None, ...]
-    margin: float | None
-    location: str
-
-
 class _Pending(NamedTuple):
     """Text that is still to be tokenized, or tokens that are final."""
 
@@ -194,54 +170,7 @@ class _Pending(NamedTuple):
     completions: tuple[str | Ids, ...]
 
 
-def _only(trees: list[TokenTree], kind: str) -> TokenTree:
-    if not trees:
-        raise UserError(f"the {kind} is longer than the limits allow, or its tokens are empty or equal on both sides")
-    return trees[0]
-
-
-def _chunks(
-    kind: str,
-    records: Iterable[_Record],
-    tokenizer: "PreTrainedTokenizerBase",
-    limits: LengthLimits,
-    append_eos: bool,
-    on_bad_row: OnBadRow,
-    skipped: SkippedRows | None,
-) -> Iterator[TokenizedChunk]:
-    if append_eos and tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no EOS token: set its eos_token, or append_eos to false")
-    encoder, records, before, vocabulary = text_encoder(tokenizer), iter(records), 0, len(tokenizer)
-    while chunk := list(islice(records, _CHUNK)):
-        made = TokenizedChunk([], [], [], Counter(), len(chunk))
-        usable: list[tuple[_Record, str, _Pending]] = []
-        for number, record in enumerate(chunk, start=before + 1):
-            place = record.location or f"{kind} {number}"
-            try:
-                _check_vocabulary(record, vocabulary)
-                usable.append((record, place, _pending(record, encoder, append_eos)))
-            except UserError as error:
-                reason = error.reason if isinstance(error, RowError) else "chat template"
-                refuse(RowError(reason, f"{place}: {error}"), on_bad_row, skipped)
-        trees = _trees([pending for _, _, pending in usable], encoder, append_eos)
-        for (record, place, _), tree in zip(usable, trees, strict=True):
-            if record.location and (empty := _empty(tree)):
-                refuse(RowError(empty, f"{place}: the {empty} is no token here, expected text"), on_bad_row, skipped)
-                continue
-            try:
-                result = fit(tree, limits, len(encoder.start_ids))
-            except UserError as error:
-                raise UserError(f"{place}: {error}") from error
-            made.counts.update(result.counted)
-            if result.tree is not None:
-                made.trees.append(result.tree)
-                made.margins.append(record.margin)
-                made.prompts.append(prompt_identity(record.prompt))
-        yield made
-        before += len(chunk)
-
-
-def _check_vocabulary(record: _Record, vocabulary: int) -> None:
+def _check_vocabulary(record: TextTree, vocabulary: int) -> None:
     """Tokens that a file states must be the tokenizer's; those that a model of this run sampled are its own."""
     beyond = max((max(ids) for ids in record.sampled if ids), default=0)
     if record.location and beyond >= vocabulary:
@@ -265,7 +194,7 @@ def _trees(pending: Sequence[_Pending], encoder: TextEncoder, append_eos: bool) 
         yield TokenTree(prompt, tuple(completions[x] if isinstance(x, str) else x for x in each.completions))
 
 
-def _pending(record: _Record, encoder: TextEncoder, append_eos: bool) -> _Pending:
+def _pending(record: TextTree, encoder: TextEncoder, append_eos: bool) -> _Pending:
     texts: list[str] = []
     if not append_eos:
         record = record._replace(sampled=_without_eos(record.sampled, encoder.tokenizer.eos_token_id))
@@ -299,7 +228,7 @@ def _joined(prompt: tuple[Message, ...], completion: tuple[Message, ...]) -> tup
     return (*prompt[:-1], {"role": "assistant", "content": content}, *completion[1:])
 
 
-def _unless_sampled(texts: Sequence[str], record: _Record) -> tuple[str | Ids, ...]:
+def _unless_sampled(texts: Sequence[str], record: TextTree) -> tuple[str | Ids, ...]:
     return tuple(text if ids is None else ids for ids, text in zip(record.sampled, texts, strict=True))
 
 

@@ -6,9 +6,7 @@ from lit_pref.data.batches.loading import (
     BatchSampler,
     DataPosition,
     FixedBatchSampler,
-    PairCollate,
     Steps,
-    TreeCollate,
     TreeDataset,
     batch_loader,
 )
@@ -163,17 +161,17 @@ def test_an_ordered_loader_gives_rows_shortest_first():
 
 def test_a_loader_collates_whole_batches():
     trees = [TokenTree((1, 2), ((3,), (4, 5))), TokenTree((6,), ((7, 8), (9,)))]
-    pairs = TreeDataset(trees, PairCollate(pad_id=0, layout="shared", margins=[0.5, 2.0]))
+    pairs = TreeDataset("pair", trees, pad_id=0, layout="shared", values=[0.5, 2.0])
     (batch,) = batch_loader(pairs, BatchSampler(Batching(pairs.lengths, 2), shuffle=False, seed=0))
     # lengths 5 and 4: the second row is shorter and comes first
-    assert batch.index_P.tolist() == [1, 0]
-    assert batch.margin_P.tolist() == [2.0, 0.5]
+    assert batch.kind == "pair" and batch.row_R.tolist() == [1, 0]
+    assert batch.value_R.tolist() == [2.0, 0.5]
     assert batch.trees.length_K.tolist() == [2, 1, 1, 2]
     assert pairs[BatchRows([0], StepWeight(0.25, 0.5))].weight == StepWeight(0.25, 0.5)
     assert [pairs.imitated_tokens(row) for row in (0, 1)] == [1, 2]  # those of chosen
 
-    demonstrations = TreeDataset([TokenTree((1, 2), ((3,),))], TreeCollate(pad_id=0, layout="shared"))
-    assert demonstrations[BatchRows([0])].input_ids_BT.tolist() == [[1, 2, 3]]
+    demonstrations = TreeDataset("demonstration", [TokenTree((1, 2), ((3,),))], pad_id=0, layout="shared")
+    assert demonstrations[BatchRows([0])].trees.input_ids_BT.tolist() == [[1, 2, 3]]
     assert demonstrations[BatchRows([0], StepWeight(0.25, 0.5))].weight == StepWeight(0.25, 0.5)
     assert demonstrations.imitated_tokens(0) == 1
 

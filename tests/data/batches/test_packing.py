@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from lit_pref.data.batches.packing import collate_pairs, collate_trees, pack_rows
+from lit_pref.data.batches.packing import collate_rows, collate_trees, pack_rows
 from lit_pref.types import TokenTree
 
 PAD = 99
@@ -74,25 +74,33 @@ def test_nothing_empty_is_laid_out(rows: list[list[TokenTree]], message: str):
         collate_trees(rows, PAD)
 
 
-def test_pairs_carry_their_index_and_margin():
-    other = TokenTree((5,), ((51,), (52,)))
-    batch = collate_pairs([[FIRST, other]], index=[7, 3], pad_id=PAD, margins=[0.5, 2.0])
-    assert batch.index_P.tolist() == [7, 3]
-    assert batch.margin_P is not None
-    assert batch.margin_P.tolist() == [0.5, 2.0]
-    # Pair 1 is completions 2 (chosen) and 3 (rejected).
-    assert batch.trees.target_N[batch.trees.completion_N == 2].tolist() == [51]
-    assert batch.trees.target_N[batch.trees.completion_N == 3].tolist() == [52]
-    assert collate_pairs([[other]], index=[0], pad_id=PAD).margin_P is None
+def test_rows_carry_their_number_value_and_siblings():
+    batch = collate_rows("pair", [[FIRST, SECOND]], numbers=[7, 3], pad_id=PAD, values=[0.5, 2.0])
+    assert batch.kind == "pair" and batch.row_R.tolist() == [7, 3]
+    assert batch.value_R is not None and batch.value_R.tolist() == [0.5, 2.0]
+    # Two completions of the first row, one of the second.
+    assert batch.sibling_K.tolist() == [0, 1, 0]
+    assert collate_rows("demonstration", [[SECOND]], numbers=[0], pad_id=PAD).value_R is None
 
 
-def test_pairs_need_two_completions_and_one_index_each():
-    with pytest.raises(ValueError, match="pair 1 must have a chosen and a rejected, got 1"):
-        collate_pairs([[FIRST], [SECOND]], index=[0, 1], pad_id=PAD)
-    with pytest.raises(ValueError, match=r"1 pairs need an index each.*got 2 indices"):
-        collate_pairs([[FIRST]], index=[0, 1], pad_id=PAD)
-    with pytest.raises(ValueError, match="got 1 indices and 0 margins"):
-        collate_pairs([[FIRST]], index=[0], pad_id=PAD, margins=[])
+def test_a_key_tells_prompt_and_completion_apart_and_not_where_they_lie():
+    trees = [
+        FIRST,
+        TokenTree((1, 2), ((3, 11, 12),)),  # the same tokens, the prompt one shorter
+        TokenTree((1, 2, 3), ((21,), (11, 12))),
+        SECOND,
+    ]
+    keys = collate_rows("any", [trees], range(4), PAD).key_K.tolist()
+    assert len(set(keys)) == 4 and keys[:2] == [keys[4], keys[3]]
+    for rows, shared in (([[tree] for tree in trees], True), ([trees], False)):
+        assert collate_rows("any", rows, range(4), PAD, shared=shared).key_K.tolist() == keys
+
+
+def test_rows_need_one_number_each():
+    with pytest.raises(ValueError, match=r"1 trees need a number each.*got 2 numbers"):
+        collate_rows("pair", [[FIRST]], numbers=[0, 1], pad_id=PAD)
+    with pytest.raises(ValueError, match="got 1 numbers and 0 values"):
+        collate_rows("pair", [[FIRST]], numbers=[0], pad_id=PAD, values=[])
 
 
 def test_python_does_nothing_token_by_token():
@@ -107,12 +115,12 @@ def test_python_does_nothing_token_by_token():
 
         sys.setprofile(count)
         try:
-            collate_pairs(rows, range(64), PAD)
+            collate_rows("pair", rows, range(64), PAD)
         finally:
             sys.setprofile(None)
         return counted
 
-    collate_pairs([[FIRST]], [0], PAD)  # what a first call imports
+    collate_rows("pair", [[FIRST]], [0], PAD)  # what a first call imports
     assert calls(600) == calls(60) > 64
 
 

@@ -15,7 +15,7 @@ from lit_pref.data.tokens import cache as token_cache
 from lit_pref.data.tokens.cache import PairSource, token_store
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.store import TokenStore
-from lit_pref.data.tokens.tokenize import tokenize_pairs
+from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.errors import UserError
 from lit_pref.models import load_tokenizer
 
@@ -39,9 +39,9 @@ def names(cache: Path) -> list[str]:
 def test_a_store_holds_what_reading_and_tokenizing_give(tokenizer: Any, tmp_path: Path):
     source = written(tmp_path / "pairs.jsonl", ROWS)
     store = token_store(source, tokenizer, tmp_path / "cache")
-    expected = tokenize_pairs(read_pairs(source.source).pairs, tokenizer)
+    expected = tokenize(read_pairs(source.source).pairs, tokenizer)
     assert list(store.trees()) == expected.trees
-    assert store.margins is not None and list(store.margins) == expected.margins
+    assert store.values is not None and list(store.values) == expected.values
     assert store.counts == expected.counts == {"kept": 40}
     assert names(tmp_path / "cache") == [store.folder.name]
 

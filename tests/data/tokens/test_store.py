@@ -20,14 +20,14 @@ from lit_pref.types import TokenTree
 TREES = [
     TokenTree((1, 2, 3), ((4,), (5, 6))),
     TokenTree((65_535,), ((7, 8, 9, 10), (0,))),
-    TokenTree((11, 12), ((13,), (14,))),
+    TokenTree((11, 12), ((13,),)),
 ]
 
 
-def chunk(*trees: TokenTree, margins: list[float | None] | None = None, dropped: int = 0) -> TokenizedChunk:
+def chunk(*trees: TokenTree, values: list[float | None] | None = None, dropped: int = 0) -> TokenizedChunk:
     counts = Counter(kept=len(trees)) + Counter(dropped_long_prompt=dropped)
     prompts = [sum(tree.prompt_ids) for tree in trees]
-    return TokenizedChunk(list(trees), margins or [None] * len(trees), prompts, counts, len(trees) + dropped)
+    return TokenizedChunk(list(trees), values or [None] * len(trees), prompts, counts, len(trees) + dropped)
 
 
 def stored(folder: Path, *chunks: TokenizedChunk, vocabulary: int = 65_536) -> TokenStore:
@@ -40,25 +40,26 @@ def test_rows_come_back_in_order_over_chunks(tmp_path: Path):
     assert list(store.trees()) == TREES and len(store) == 3
     assert store.trees()[-1] == TREES[2] and store.trees()[1:] == TREES[1:]
     assert all(type(token) is int for token in store.tree(0).prompt_ids)
-    # 3 + 1 + 2, 1 + 4 + 1 and 2 + 1 + 1 tokens
-    assert store.lengths().tolist() == [tree.shared_length for tree in TREES] == [6, 6, 4]
+    # 3 + 1 + 2, 1 + 4 + 1 and 2 + 1 tokens
+    assert store.lengths().tolist() == [tree.shared_length for tree in TREES] == [6, 6, 3]
+    assert store.completion_lengths(1) == (4, 1) and store.completion_lengths(2) == (1,)
     with pytest.raises(IndexError):
         store.trees()[3]
 
 
 def test_some_rows_in_the_order_given(tmp_path: Path):
-    store = stored(tmp_path / "store", chunk(*TREES, margins=[0.5, 1.5, 2.5]))
+    store = stored(tmp_path / "store", chunk(*TREES, values=[0.5, 1.5, 2.5]))
     some = store.trees(np.array([2, 0], np.int32))
     assert list(some) == [TREES[2], TREES[0]]
-    assert some.lengths.tolist() == [4, 6] and some.lengths.dtype == np.int32
-    assert some.margins is not None and list(some.margins) == [2.5, 0.5]
+    assert some.lengths.tolist() == [3, 6] and some.lengths.dtype == np.int32
+    assert some.values is not None and list(some.values) == [2.5, 0.5]
 
 
 def test_two_bytes_a_token_where_the_vocabulary_fits(tmp_path: Path):
-    # Each row has 3 lengths of 4 bytes; 6 + 6 + 4 = 16 tokens.
+    # Two rows have a count and 3 lengths, one a count and 2, of 4 bytes each; 6 + 6 + 3 = 15 tokens.
     for name, vocabulary, size in (("small", 65_536, 2), ("large", 65_537, 4)):
         store = stored(tmp_path / name, chunk(*TREES), vocabulary=vocabulary)
-        assert (store.folder / "tokens.bin").stat().st_size == 3 * 12 + 16 * size
+        assert (store.folder / "tokens.bin").stat().st_size == 2 * 16 + 12 + 15 * size
         assert list(store.trees()) == TREES
     with pytest.raises(UserError, match="the token id 70000 of a sampled response"):
         stored(tmp_path / "beyond", chunk(TokenTree((70_000,), ((1,), (2,)))), vocabulary=65_536)
@@ -70,15 +71,13 @@ def test_prompts_longer_than_two_bytes_count(tmp_path: Path):
     assert stored(tmp_path / "store", chunk(tree)).tree(0) == tree
 
 
-def test_margins_only_where_every_row_has_one(tmp_path: Path):
-    whole = stored(tmp_path / "whole", chunk(*TREES[:2], margins=[1.0, -0.25]), chunk(TREES[2], margins=[3.0]))
-    assert (
-        whole.margins is not None and list(whole.margins) == [1.0, -0.25, 3.0] and "without_margin" not in whole.counts
-    )
-    mixed = stored(tmp_path / "mixed", chunk(*TREES[:2], margins=[1.0, None]), chunk(TREES[2], margins=[3.0]))
-    assert mixed.margins is None and mixed.counts["without_margin"] == 1
+def test_values_only_where_every_row_has_one(tmp_path: Path):
+    whole = stored(tmp_path / "whole", chunk(*TREES[:2], values=[1.0, -0.25]), chunk(TREES[2], values=[3.0]))
+    assert whole.values is not None and list(whole.values) == [1.0, -0.25, 3.0] and "without_value" not in whole.counts
+    mixed = stored(tmp_path / "mixed", chunk(*TREES[:2], values=[1.0, None]), chunk(TREES[2], values=[3.0]))
+    assert mixed.values is None and mixed.counts["without_value"] == 1
     none = stored(tmp_path / "none", chunk(*TREES))
-    assert none.margins is None and none.counts == {"kept": 3}
+    assert none.values is None and none.counts == {"kept": 3}
 
 
 def test_counts_and_skipped_rows_are_kept(tmp_path: Path):
@@ -122,8 +121,8 @@ def test_a_chunk_is_on_the_disk_before_the_next_is_made(tmp_path: Path):
             yield chunk(tree)
 
     write_store(tmp_path / "store", chunks(), 100_000, SkippedRows())
-    # 12 bytes of lengths and 4 a token: 6 tokens, then 6 more.
-    assert sizes == [0, 36, 72]
+    # 16 bytes of lengths and 4 a token: 6 tokens, then 6 more.
+    assert sizes == [0, 40, 80]
 
 
 def test_rows_are_not_mapped_into_memory_and_reach_other_processes(tmp_path: Path):
@@ -187,9 +186,9 @@ def test_a_store_under_the_name_of_another_is_refused(tmp_path: Path):
         TokenStore(tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "margins.npy", "prompts.npy"])
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy", "lengths.npy", "values.npy", "prompts.npy"])
 def test_damage_is_seen(tmp_path: Path, name: str):
-    store = stored(tmp_path / "store", chunk(*TREES, margins=[1.0, 2.0, 3.0]))
+    store = stored(tmp_path / "store", chunk(*TREES, values=[1.0, 2.0, 3.0]))
     file = store.folder / name
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -216,6 +215,6 @@ def test_a_broken_description_is_refused(tmp_path: Path, text: str):
 
 def test_a_file_that_is_cut_while_open_is_named(tmp_path: Path):
     store = stored(tmp_path / "store", chunk(*TREES))
-    os.truncate(store.folder / "tokens.bin", 40)
+    os.truncate(store.folder / "tokens.bin", 60)
     with pytest.raises(UserError, match=r"tokens.bin was cut short at row 2; delete the folder"):
         store.tree(2)
