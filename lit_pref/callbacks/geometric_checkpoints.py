@@ -58,7 +58,7 @@ class GeometricCheckpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if batch.kind != "pair":
-            raise UserError("GeometricCheckpoints counts preference pairs, the data gives {batch.kind}s")
+            raise UserError(f"GeometricCheckpoints counts preference pairs, the data gives {batch.kind}s")
         self._since += len(batch.row_R)
         step = trainer.global_step
         if step == self._last:  # inside of an accumulated step
