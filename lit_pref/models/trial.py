@@ -38,52 +38,35 @@ def probe(model: "PreTrainedModel", long: int = 8, short: int = 5, common: int =
 
 def tree_rows(tokens: Probe) -> tuple[TreeBatch, TreeBatch]:
     """Both sequences as branches of their common prompt, then the short one as a tree of its own: in a row, in two."""
-    long_T, short_T, common = tokens
-    both_T = torch.cat([long_T, short_T[common:]])
-    span = TreeSpan(0, 0, common, (len(long_T) - common, len(short_T) - common))
-    own = TreeSpan(0, len(both_T), 1, (len(short_T) - 1,))
-    places, own_places = _places(span), _places(own)
-    packed = {name: torch.cat([places[name], own_places[name] + (name == "tree_BT")]) for name in places}
-    padding = torch.full((len(both_T) - len(short_T),), -1)
-    shared = {name: torch.stack([places[name], torch.cat([own_places[name], padding])]) for name in places}
-    shared["position_ids_BT"].clamp_(min=0)
+    long, short, common = tokens.long_T.tolist(), tokens.short_T.tolist(), tokens.common
+    both, own = _tree(long[:common], long[common:], short[common:]), _tree(short[:1], short[1:])
+    span = TreeSpan(0, 0, common, (len(long) - common, len(short) - common))
+    own_span = TreeSpan(0, len(both), 1, (len(short) - 1,))
+    packed = [[*both, *((token, place, 1, branch) for token, place, _, branch in own)]]
+    padding = [(token, 0, -1, -1) for token, *_ in both[: len(both) - len(own)]]
+    device = tokens.long_T.device
     return (
-        _batch(torch.cat([both_T, short_T])[None], {name: x[None] for name, x in packed.items()}, (span, own)),
-        _batch(
-            torch.stack([both_T, torch.cat([short_T, both_T[: len(padding)]])]),
-            shared,
-            (span, own._replace(row=1, start=0)),
-        ),
+        _batch(packed, (span, own_span), device),
+        _batch([both, own + padding], (span, own_span._replace(row=1, start=0)), device),
     )
 
 
-def _places(span: TreeSpan) -> dict[str, Tensor]:
-    """Of a tree's tokens."""
-    lengths = (span.prompt, *span.branches)
-    starts = (0, *(span.prompt for _ in span.branches))
-    return {
-        "position_ids_BT": torch.cat(
-            [torch.arange(length) + start for start, length in zip(starts, lengths, strict=True)]
-        ),
-        "tree_BT": torch.zeros(sum(lengths), dtype=torch.long),
-        "branch_BT": torch.repeat_interleave(torch.tensor(lengths)),
-    }
+_Place = tuple[int, int, int, int]
+"""A token, its position, its tree and its branch."""
 
 
-def _batch(ids_BT: Tensor, places: dict[str, Tensor], spans: tuple[TreeSpan, ...]) -> TreeBatch:
+def _tree(prompt: list[int], *branches: list[int]) -> list[_Place]:
+    behind = [
+        (token, len(prompt) + place, 0, number)
+        for number, branch in enumerate(branches, start=1)
+        for place, token in enumerate(branch)
+    ]
+    return [(token, place, 0, 0) for place, token in enumerate(prompt)] + behind
+
+
+def _batch(rows: list[list[_Place]], spans: tuple[TreeSpan, ...], device: torch.device) -> TreeBatch:
     """Of which nothing is scored."""
-    nothing = torch.zeros(0, dtype=torch.long, device=ids_BT.device)
-    return TreeBatch(
-        input_ids_BT=ids_BT,
-        position_ids_BT=places["position_ids_BT"].to(ids_BT.device),
-        tree_BT=places["tree_BT"].to(ids_BT.device),
-        branch_BT=places["branch_BT"].to(ids_BT.device),
-        predictor_N=nothing,
-        target_N=nothing,
-        completion_N=nothing,
-        last_K=nothing,
-        length_K=nothing,
-        num_tokens=ids_BT.numel(),
-        plain=False,
-        spans=spans,
-    )
+    ids_BT, position_BT, tree_BT, branch_BT = torch.tensor(rows, device=device).unbind(-1)
+    nothing = torch.zeros(0, dtype=torch.long, device=device)
+    columns = ids_BT, position_BT, tree_BT, branch_BT
+    return TreeBatch(*columns, nothing, nothing, nothing, nothing, nothing, ids_BT.numel(), plain=False, spans=spans)

@@ -95,6 +95,12 @@ def compiled(source: str) -> types.CodeType | bytes:
         return _line("S", f"{type(error).__name__}: {error}")
 
 
+def _new_main() -> dict[str, object]:
+    """The names of a new module `__main__`."""
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    return module.__dict__
+
+
 def run_program(
     source: str, calls: list[str], proof: list[bytes], max_result_bytes: int, write: Callable[[object], str]
 ) -> None:
@@ -103,36 +109,32 @@ def run_program(
     proof: holds the proof line, and is emptied before the program starts.
     write: a result's text.
     """
-    code = compiled(source)
+    code, names = compiled(source), _new_main()
     if isinstance(code, bytes):
         os.write(CHANNEL, code)
         return
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
     if not calls:
-        _run_to_proof(code, module.__dict__, proof)
+        _run_to_proof(code, names, proof)
         return
     proof.clear()
     try:
         os.write(CHANNEL, b"B\n")
-        exec(code, module.__dict__)
+        exec(code, names)
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the program too
         os.write(CHANNEL, describe(error, error.__traceback__))
     else:
-        _evaluate(max_result_bytes, calls, module.__dict__, write)
+        _evaluate(max_result_bytes, calls, names, write)
 
 
 def run_for_output(source: str) -> None:
     """Run a program whose output counts: it may exit, and threads that it waits for at its end are waited for."""
-    code = compiled(source)
+    code, names = compiled(source), _new_main()
     if isinstance(code, bytes):
         os.write(CHANNEL, code)
         return
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
     os.write(CHANNEL, b"B\n")
     try:
-        exec(code, module.__dict__)
+        exec(code, names)
     except SystemExit as end:
         if end.code not in (None, 0):
             os.write(CHANNEL, describe(end, end.__traceback__))

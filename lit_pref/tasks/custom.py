@@ -6,7 +6,7 @@ other languages than Python.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -19,11 +19,10 @@ from lit_pref.syntax.continuation import open_function
 from lit_pref.syntax.extraction import NoCodeError, extract_code
 from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, parses, reach, statements
-from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.rows import identifier_in, text_in, texts_in
 from lit_pref.tasks.wording import Style, fenced, shown_source, user_turn
-from lit_pref.types import Check, FailingReferences, IOCase, Problem, Program, Sandbox, Split, Text, Verdict
+from lit_pref.types import Check, IOCase, Problem, Program, Split, Text, Verdict
 
 _FORMS = ("test_list", "test", "input_output", "tests")
 _REQUEST = (
@@ -46,34 +45,12 @@ class CustomCodeTask(_CodeBenchmark):
     `id` or `task_id` may be left out for the row's number, and `entry_point` where the prompt ends in an open function
     or the reference defines exactly one.
 
-    Args:
-        source: a file (JSON Lines, also as .gz, JSON, CSV, Parquet), a folder or a hub id, of rows with prompt,
-            reference and, where there are tests, one of test_list, test, input_output. A file's rows are of the split
-            train unless they state another under split; folders and the hub have splits of their own.
-        style: what a prompt of text becomes. completion leaves it to be continued, chat makes it a user's turn (an
-            open function with a request to complete it). Messages stay what they are.
-        extract: take the code out of the completion and drop what the function does not need; false runs prompt and
-            completion as they are.
-        thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
-            "<think>", or an opening and a closing one with a space between.
-        failing_references: leave_out leaves out the problems whose references fail their own tests, and counts them;
-            error stops before anything is sampled.
-        sandbox: runs the graded programs; by default the isolated one of this process, opened at the first grading.
+    A file's rows are of the split train unless they state another under `split`; folders and the hub have splits of
+    their own. With style: chat an open function is shown with a request to complete it; messages stay what they are.
     """
 
     name = "code_problems"
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
-
-    def __init__(
-        self,
-        source: str,
-        style: Style = "completion",
-        extract: bool = True,
-        thoughts: Sequence[str] = THOUGHTS,
-        failing_references: FailingReferences = "leave_out",
-        sandbox: Sandbox | None = None,
-    ) -> None:
-        super().__init__(source, style, extract, thoughts, failing_references, sandbox)
 
     def _rows(self, split: Split) -> Iterator[Row]:
         folder = Path(self.source).expanduser()

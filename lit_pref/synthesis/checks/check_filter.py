@@ -85,32 +85,34 @@ def filter_checks(drafts: Sequence[Draft], sandbox: Sandbox, rule: KillFilter) -
     then on the mutants, with the licence that the reference needed.
     """
     tried = [draft.asserts if draft.source else [] for draft in drafts]
-    programs = [
-        Program(draft.source, check=_check(draft, [part], None))
-        for draft, parts in zip(drafts, tried, strict=True)
-        for part in parts
-    ]
-    results = iter(sandbox.run(programs))
-    of_asserts = [[next(results) for _ in parts] for parts in tried]
+    both = zip(drafts, tried, strict=True)
+    of_asserts = _run(
+        sandbox, [[Program(each.source, check=_check(each, [part], None)) for part in parts] for each, parts in both]
+    )
     checks = [
         _check(draft, [part for part, verdict in zip(parts, verdicts, strict=True) if verdict.passed], None)
         for draft, parts, verdicts in zip(drafts, tried, of_asserts, strict=True)
     ]
-    both = zip(drafts, checks, strict=True)
-    results = iter(sandbox.run([Program(draft.source, check=check) for draft, check in both if check.code]))
-    of_references = [next(results) if check.code else None for check in checks]
+    whole = [
+        [Program(each.source, check=check)] if check.code else [] for each, check in zip(drafts, checks, strict=True)
+    ]
+    of_references = [next(iter(verdicts), None) for verdicts in _run(sandbox, whole)]
     checks = [
         replace(check, licence=verdict.licence if verdict else ())
         for check, verdict in zip(checks, of_references, strict=True)
     ]
-    sources = [
-        _mutated(draft.source, rule) if verdict and verdict.passed else []
-        for draft, verdict in zip(drafts, of_references, strict=True)
+    mutated = [
+        [Program(text, check=check) for text in (_mutated(each.source, rule) if verdict and verdict.passed else [])]
+        for each, check, verdict in zip(drafts, checks, of_references, strict=True)
     ]
-    programs = [Program(text, check=check) for check, texts in zip(checks, sources, strict=True) for text in texts]
-    results = iter(sandbox.run(programs))
-    of_mutants = [[next(results) for _ in texts] for texts in sources]
+    of_mutants = _run(sandbox, mutated)
     return [_report(*row, rule) for row in zip(drafts, checks, of_asserts, of_references, of_mutants, strict=True)]
+
+
+def _run(sandbox: Sandbox, several: list[list[Program]]) -> list[list[Verdict]]:
+    """The verdicts of each list's programs, all of which run together."""
+    verdicts = iter(sandbox.run([program for programs in several for program in programs]))
+    return [[next(verdicts) for _ in programs] for programs in several]
 
 
 def summarize(reports: Sequence[CheckReport]) -> dict[str, int | float | None]:
