@@ -41,6 +41,13 @@ HELD_OUT_PAIRS, BEST_OF_PROBLEMS, SAMPLES = 1000, 300, 16
 N = (1, 2, 4, 8, 16)
 
 
+def adamw(lr: float, weight_decay: float = 0.0) -> Any:
+    """The optimizer that the kept figures were made with."""
+    from torch.optim import AdamW
+
+    return lambda params: AdamW(params, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
+
+
 @dataclass(frozen=True)
 class Arm:
     """How a reward model comes about before it is finetuned; without `descriptions` it is the language model.
@@ -87,7 +94,7 @@ ARMS: dict[str, Arm] = {
 
 def run_cell(name: str, seed: int, split: "Split", scratch: Path) -> dict[str, Any]:
     """Pretrain and finetune an arm; figures by number of finetuning pairs."""
-    from lit_pref.modules import RewardFinetuneModule, adamw
+    from lit_pref.modules import RewardFinetuneModule
     from lit_pref.tasks import DeductionTask, ReasoningTask
 
     arm, found, policy = ARMS[name], {"arm": name, "seed": seed, "sizes": {}}, START
@@ -113,7 +120,7 @@ def _pretrain(arm: Arm, seed: int, scratch: Path) -> tuple[str, dict[str, float]
 
     from lit_pref.datamodules import CodePairsDataModule
     from lit_pref.models import export_reward_model
-    from lit_pref.modules import PMPretrainModule, adamw
+    from lit_pref.modules import PMPretrainModule
 
     seed_everything(seed, verbose=False)
     module = PMPretrainModule(

@@ -45,7 +45,7 @@ VARIANTS = {
 
 
 def batches(module: DPOModule, folder: Path, compute: Compute) -> list[RowBatch]:
-    trees = tokenize(read_pairs(folder / "pairs.parquet").pairs, module.tokenizer).trees
+    trees = tokenize(read_pairs(folder / "pairs.parquet").records, module.tokenizer).trees
     lengths = np.array([tree.shared_length for tree in trees], np.int32)
     order = Batching(lengths, workloads.DOCSTRINGS.batch_size).shuffled(np.random.default_rng([0, 0]))
     made = []

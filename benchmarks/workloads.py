@@ -98,7 +98,7 @@ def useful_flops_per_token(folder: Path, rewards: bool = False) -> float:
     layer = keys_and_values + 2 * width * width + 3 * width * config.intermediate_size
     tokenizer = load_tokenizer(str(folder / "model"))
     weights = looks = counted = 0.0
-    for tree in tokenize(read_pairs(folder / "pairs.parquet").pairs, tokenizer).trees:
+    for tree in tokenize(read_pairs(folder / "pairs.parquet").records, tokenizer).trees:
         prompt, lengths = len(tree.prompt_ids), [len(ids) for ids in tree.completion_ids]
         read = len(lengths) if rewards else sum(lengths)
         last_layer = keys_and_values * tree.shared_length + (layer - keys_and_values) * read

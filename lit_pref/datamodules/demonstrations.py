@@ -3,7 +3,8 @@
 from itertools import chain
 from pathlib import Path
 
-from lit_pref.data.formats.pairs import DemonstrationKeys, DemonstrationsRead, read_demonstrations
+from lit_pref.data.formats.pairs import DemonstrationKeys, read_demonstrations
+from lit_pref.data.formats.records import RecordsRead
 from lit_pref.data.reading.rows import OnBadRow, SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
@@ -11,7 +12,7 @@ from lit_pref.datamodules.files import SplitNames, named_sources
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of, tell_left_out
 from lit_pref.errors import UserError
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Split, Task
+from lit_pref.types import Demonstration, Split, Task
 
 
 class DemonstrationsDataModule(_TreeDataModule):
@@ -79,9 +80,9 @@ class DemonstrationsDataModule(_TreeDataModule):
         self._check_vocabulary(max(max(chain(prompt, *completions)) for prompt, completions in tokenized.trees))
         self._keep(split, "demonstration", tokenized.trees, None, tokenized.counts)
 
-    def _demonstrations(self, split: Split) -> tuple[str, DemonstrationsRead]:
+    def _demonstrations(self, split: Split) -> tuple[str, RecordsRead[Demonstration]]:
         if (named := self.named.get(split)) is not None:
             return named.source, read_demonstrations(named.source, named.split, self.keys, self.on_bad_row)
         assert self.task is not None
         drawn = self.task.demonstrations(split, self.sizes[split] or 0, self.seed)
-        return "the task", DemonstrationsRead(drawn, SkippedRows())
+        return "the task", RecordsRead(drawn, SkippedRows())

@@ -5,6 +5,7 @@ from lit_pref.sampling.execution import (
     ExecutionPairs,
     GradedSample,
     PairStrategy,
+    distinct_answers,
     execution_pairs,
     passing_demonstrations,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "PairStrategy",
     "SamplingJob",
     "cached_samples",
+    "distinct_answers",
     "execution_pairs",
     "kept_samples",
     "passing_demonstrations",

@@ -168,14 +168,19 @@ def execution_pairs(
 
 def passing_demonstrations(samples: Iterable[GradedSample]) -> list[Demonstration]:
     """The distinct passing completions of each problem: what SFT on passing samples (RFT) imitates."""
-    passing = {
+    return [answer for answer, outcome in distinct_answers(samples) if outcome is Outcome.PASSED]
+
+
+def distinct_answers(samples: Iterable[GradedSample]) -> list[tuple[Demonstration, Outcome]]:
+    """The distinct completions of each problem that can be trained on, and how each execution ended."""
+    distinct = {
         (sample.problem_id, sample.completion.token_ids or sample.completion.text): sample
         for sample in samples
-        if sample.outcome is Outcome.PASSED and _why_left_out(sample) is None
+        if _why_left_out(sample) is None
     }
     return [
-        Demonstration(sample.prompt, _answer(sample), sample.completion.token_ids or None)
-        for sample in passing.values()
+        (Demonstration(sample.prompt, _answer(sample), sample.completion.token_ids or None), sample.outcome)
+        for sample in distinct.values()
     ]
 
 

@@ -54,7 +54,7 @@ def summary() -> Any:
 def test_a_folder_holds_samples_pairs_counts_and_where_they_are_from(capsys: pytest.CaptureFixture[str]) -> None:
     main(SMALL)
     shown = capsys.readouterr().out
-    pairs = read_pairs("out/pairs.parquet").pairs
+    pairs = read_pairs("out/pairs.parquet").records
     counts = summary()["counts"]
     assert 0 < len(pairs) == counts["pairs"]
     assert (counts["problems"], counts["samples"]) == (16, 96)
@@ -150,7 +150,7 @@ def test_problems_of_a_benchmark_are_dropped_and_shown(
     overlaps = json.loads(Path("out/decontaminated.json").read_text())
     assert quoted.id in {overlap["problem_id"] for overlap in overlaps}
     assert "shared with human_eval" in capsys.readouterr().out
-    assert quoted.prompt not in {pair.prompt for pair in read_pairs("out/pairs.parquet").pairs}
+    assert quoted.prompt not in {pair.prompt for pair in read_pairs("out/pairs.parquet").records}
 
 
 def test_nothing_left_is_an_error(refused: Callable[..., str]) -> None:
@@ -185,7 +185,7 @@ def test_a_generator_by_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ["--policy", "null", "--generator", "OpenAIGenerator", "--generator.model", "big"]
     main([*SMALL, *server, "--generator.api_key", "secret-1", "--generator.concurrency", "3"])
     assert (asked[0].model, asked[0].concurrency, asked[0].api_key) == ("big", 3, "secret-1")
-    pairs = read_pairs("out/pairs.parquet").pairs
+    pairs = read_pairs("out/pairs.parquet").records
     assert [pair.chosen for pair in pairs] == list(references.values())
     assert {(pair.chosen_ids, pair.rejected_ids) for pair in pairs} == {(None, None)}
     assert summary()["provenance"]["policy"] == {
@@ -224,7 +224,7 @@ def test_conversations_of_a_benchmark_become_pairs_that_train(monkeypatch: pytes
     main([*SMALL, *chat, *server, "--problems", "null", "--samples", "2"])
     counts = summary()["counts"]
     assert (counts["problems"], counts["pairs"], counts["samples without code"]) == (4, 3, 1)
-    for number, pair in enumerate(read_pairs("out/pairs.parquet").pairs):
+    for number, pair in enumerate(read_pairs("out/pairs.parquet").records):
         assert pair.prompt[-1]["role"] == "user"
         assert [pair.chosen, pair.rejected] == [
             ({"role": "assistant", "content": text},) for text in answers[f"def add{number}("]
@@ -332,7 +332,7 @@ def test_written_tests_are_kept_where_they_are_right_and_strong(
     assert ["kill", "rate", "of", "all", "tests", "made", "75.0%"] in shown
     assert ["problems", "dropped,", "tests:", "too", "weak", "1"] in shown
     # add by its written tests, neg by its own
-    pairs = read_pairs("out/pairs.parquet").pairs
+    pairs = read_pairs("out/pairs.parquet").records
     assert [pair.prompt[-1]["content"] for pair in pairs] == ["Write `add`.", "Write `neg`."]
     assert [BODIES["add"] in pairs[0].chosen[0]["content"], "a + 7" in pairs[0].rejected[0]["content"]] == [True] * 2
     assert summary()["counts"]["problems"] == 2

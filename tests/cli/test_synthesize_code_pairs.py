@@ -103,7 +103,7 @@ def test_a_folder_holds_pairs_counts_and_where_they_are_from(capsys: pytest.Capt
     }
     assert generators["weak"]["identity"]["policy"] == weights_fingerprint(load_causal_lm("embedded:coder-weak"))
     pairs = rows("pairs")
-    assert len(pairs) == counts["pairs"] == len(read_pairs("out/pairs").pairs) > 0
+    assert len(pairs) == counts["pairs"] == len(read_pairs("out/pairs").records) > 0
     assert {pair["construction"] for pair in pairs} == {"StrongWeak"}
     assert all(pair["origin"].startswith(("m", "again", "other")) for pair in pairs)
     assert "--data.train out/pairs" in shown

@@ -132,7 +132,7 @@ def test_pairs_of_the_shipped_policy_hold_what_they_say(tmp_path: Path, sampled:
 
     # They stand on the disk as pairs, too, for whoever wants to read them.
     kept = [
-        read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-random-1-seed5.parquet")
+        read_pairs(file).records for file in (tmp_path / "cache" / "execution").glob("*/pairs-random-1-seed5.parquet")
     ]
     for stage in ("train", "validation"):
         rows = {decoded(tree) for tree in data.data[stage].trees}
@@ -271,7 +271,7 @@ def test_conversations_are_sampled_paired_kept_and_trained_on(tmp_path: Path):
         assert prompt.startswith("system: letters\nuser: # train ") and prompt.endswith("\nassistant: ")
         assert len(chosen) % 2 == 0 and len(rejected) % 2 == 1
     # The very tokens stand in the file too, as conversations.
-    kept = [read_pairs(file).pairs for file in (tmp_path / "cache" / "execution").glob("*/pairs-*.parquet")]
+    kept = [read_pairs(file).records for file in (tmp_path / "cache" / "execution").glob("*/pairs-*.parquet")]
     assert all(pair.chosen[0]["role"] == "assistant" for pairs in kept for pair in pairs)
     assert tokenize(max(kept, key=len), load_tokenizer(policy)).trees == data.data["train"].trees
     passing = PassingSamplesDataModule(Chat(), train_size=12, validation_size=6)

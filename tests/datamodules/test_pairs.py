@@ -279,7 +279,7 @@ def test_a_later_run_finds_the_tokens_and_tells_what_was_left_out(
     def again(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("lit_pref.data.tokens.cache.iterate_pairs", again)
+    monkeypatch.setattr("lit_pref.data.tokens.cache.iterate_records", again)
     second, told_again, skipped_again = run()
     assert (told_again, skipped_again) == (told, skipped)
     for stage in ("train", "validation"):

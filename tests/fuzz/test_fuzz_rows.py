@@ -21,7 +21,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from lit_pref.data.formats.pairs import iterate_pairs, read_demonstrations
+from lit_pref.data.formats.pairs import read_demonstrations, to_pair
+from lit_pref.data.formats.records import iterate_records
 from lit_pref.data.reading.rows import SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
@@ -325,10 +326,10 @@ def check_file(
     skipped, records = SkippedRows(), list[Any]()
     try:
         if pairs:
-            records = list(iterate_pairs(str(path), "train", None, "skip", skipped))
+            records = list(iterate_records(to_pair, str(path), "train", None, "skip", skipped))
         else:
             read = read_demonstrations(str(path), "train", None, "skip")
-            records, skipped = read.demonstrations, read.skipped
+            records, skipped = read.records, read.skipped
     except UserError as error:  # of the file as a whole: a JSON list that is broken somewhere, a column twice, no row
         assert str(path) in str(error) and len(str(error)) < 1000
         assert "no usable row" in str(error) or path.suffix in (".json", ".csv", ".parquet") or ".json.gz" in path.name
@@ -408,7 +409,7 @@ def test_damaged_files_are_refused_or_give_only_what_stands_there(kind: str, tmp
         path.write_bytes(data)
         try:
             skipped = SkippedRows()
-            records = list(iterate_pairs(str(path), "train", None, "skip", skipped))
+            records = list(iterate_records(to_pair, str(path), "train", None, "skip", skipped))
         except UserError as error:
             assert str(path) in str(error)
             continue
@@ -445,7 +446,7 @@ def test_a_line_that_is_no_row_is_named(line: str, tmp_path: Path):
     good = json.dumps(PAIRS[0])
     path.write_text(f"{good}\n{line}\n{good}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"rows.jsonl:2: "):
-        list(iterate_pairs(str(path), "train", None, "error", SkippedRows()))
+        list(iterate_records(to_pair, str(path), "train", None, "error", SkippedRows()))
     skipped = SkippedRows()
-    assert len(list(iterate_pairs(str(path), "train", None, "skip", skipped))) == 2
+    assert len(list(iterate_records(to_pair, str(path), "train", None, "skip", skipped))) == 2
     assert skipped.counts.total() == 1 and skipped.messages[0].startswith(f"{path}:2: ")

@@ -9,28 +9,23 @@ null and empty cells under keys that may be missing count as missing; a CSV cell
 Not covered: images and tool calls in messages, unpaired ratings, more than two responses.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
 
 from lit_pref.data.formats.prompts import PromptAndResponses, separate_prompt, with_context
+from lit_pref.data.formats.records import RecordsRead, read_records
 from lit_pref.data.reading.rows import (
     OnBadRow,
-    ReadValues,
     Row,
     RowError,
-    SkippedRows,
     first_key,
     has,
     number_at,
-    refuse,
     string_at,
     text_at,
     token_ids_at,
     turns_at,
 )
-from lit_pref.data.reading.sources import Source, read_rows
-from lit_pref.errors import UserError
+from lit_pref.data.reading.sources import Source
 from lit_pref.types import Demonstration, Message, PreferencePair, Text
 
 _PROMPT_KEYS = ("prompt", "instruction", "query", "question", "input")
@@ -69,72 +64,18 @@ class DemonstrationKeys:
     completion_key: str = "completion"
 
 
-class PairsRead(NamedTuple):
-    pairs: list[PreferencePair]
-    skipped: SkippedRows
-
-
-class DemonstrationsRead(NamedTuple):
-    demonstrations: list[Demonstration]
-    skipped: SkippedRows
-
-
 def read_pairs(
     source: Source, split: str = "train", keys: PairKeys | None = None, on_bad_row: OnBadRow = "error"
-) -> PairsRead:
-    """All preference pairs of a source; Raises UserError for the first bad row, or when skipping leaves no pair."""
-    skipped = SkippedRows()
-    return PairsRead(list(iterate_pairs(source, split, keys, on_bad_row, skipped)), skipped)
-
-
-def iterate_pairs(
-    source: Source, split: str, keys: PairKeys | None, on_bad_row: OnBadRow, skipped: SkippedRows
-) -> Iterator[PreferencePair]:
-    """As `read_pairs`, one pair at a time; rows left out are counted in `skipped` on the way."""
-    usable = False
-    for pair in _records(to_pair, source, split, keys, on_bad_row, skipped):
-        usable = True
-        yield pair
-    _refuse_nothing(source, int(usable), skipped)
-
-
-_Keys = TypeVar("_Keys")
-_Record = TypeVar("_Record", PreferencePair, Demonstration)
-
-
-def _records(
-    convert: Callable[[Row, _Keys], _Record],
-    source: Source,
-    split: str,
-    keys: _Keys,
-    on_bad_row: OnBadRow,
-    skipped: SkippedRows,
-) -> Iterator[_Record]:
-    for row in read_rows(source, split, on_bad_row, skipped):
-        values = ReadValues(row.values)
-        try:
-            record = convert(Row(row.location, values), keys)
-        except RowError as error:
-            refuse(error, on_bad_row, skipped)
-            continue
-        skipped.note_columns(row.location, values)
-        yield replace(record, location=row.location)
+) -> RecordsRead[PreferencePair]:
+    """All preference pairs of a source, as `read_records`."""
+    return read_records(to_pair, source, split, keys, on_bad_row)
 
 
 def read_demonstrations(
     source: Source, split: str = "train", keys: DemonstrationKeys | None = None, on_bad_row: OnBadRow = "error"
-) -> DemonstrationsRead:
-    """All demonstrations of a source; Raises UserError for the first bad row, or when skipping leaves none."""
-    skipped = SkippedRows()
-    demonstrations = list(_records(to_demonstration, source, split, keys, on_bad_row, skipped))
-    _refuse_nothing(source, len(demonstrations), skipped)
-    return DemonstrationsRead(demonstrations, skipped)
-
-
-def _refuse_nothing(source: Source, kept: int, skipped: SkippedRows) -> None:
-    if kept == 0:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.counts.most_common())
-        raise UserError(f"{source}: no usable row is left ({reasons}); the first: {skipped.messages[0]}")
+) -> RecordsRead[Demonstration]:
+    """All demonstrations of a source, as `read_records`."""
+    return read_records(to_demonstration, source, split, keys, on_bad_row)
 
 
 def to_pair(row: Row, keys: PairKeys | None = None) -> PreferencePair:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lit_pref.data.formats.pairs import PairKeys, iterate_pairs
+from lit_pref.data.formats.pairs import PairKeys, to_pair
+from lit_pref.data.formats.records import iterate_records
 from lit_pref.data.formats.write import stated_vocabulary
 from lit_pref.data.reading.files import text_suffix
 from lit_pref.data.reading.rows import OnBadRow, SkippedRows
@@ -120,7 +121,7 @@ def _temporary(source: PairSource, tokenizer: "PreTrainedTokenizerBase", rows: i
 def _make(folder: Path, source: PairSource, tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
     """rows: about how many there are, for a progress bar; 0 where that is not known or not to be shown."""
     skipped = SkippedRows()
-    pairs = iterate_pairs(source.source, source.split, source.keys, source.on_bad_row, skipped)
+    pairs = iterate_records(to_pair, source.source, source.split, source.keys, source.on_bad_row, skipped)
     texts: Iterator[TextTree] = (pair.tree for pair in pairs)
     if _of_other_vocabulary(source, tokenizer):
         texts = (text._replace(sampled=(None,) * len(text.completions)) for text in texts)

@@ -399,7 +399,7 @@ def test_bad_rows_stop_or_are_counted_whether_unreadable_or_unusable(tmp_path):
     with pytest.raises(UserError, match=r"pairs.jsonl:2: .* are equal"):
         read_pairs(str(path))
     read = read_pairs(str(path), on_bad_row="skip")
-    assert read.pairs == [PLAIN, PLAIN]
+    assert read.records == [PLAIN, PLAIN]
     assert read.skipped.counts == {"equal sides": 1, "missing key": 1, "broken JSON": 1}
 
 
@@ -417,4 +417,4 @@ def test_demonstrations_of_a_file(tmp_path):
     path.write_text("prompt,completion\nq,a\nr,\n")
     with pytest.raises(UserError, match=r"rows.csv:3: .* empty response"):
         read_demonstrations(str(path))
-    assert read_demonstrations(str(path), on_bad_row="skip").demonstrations == [Demonstration("q", "a")]
+    assert read_demonstrations(str(path), on_bad_row="skip").records == [Demonstration("q", "a")]

@@ -30,7 +30,7 @@ CONVERSATIONS = [
 @pytest.mark.parametrize("pairs", [PAIRS, CONVERSATIONS], ids=["text", "conversations"])
 def test_written_pairs_are_read_back(tmp_path, pairs):
     write_pairs(tmp_path / "pairs.parquet", pairs, "a vocabulary")
-    assert read_pairs(tmp_path / "pairs.parquet").pairs == pairs
+    assert read_pairs(tmp_path / "pairs.parquet").records == pairs
 
 
 def test_text_and_conversations_are_not_mixed(tmp_path):

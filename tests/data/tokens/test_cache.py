@@ -39,7 +39,7 @@ def names(cache: Path) -> list[str]:
 def test_a_store_holds_what_reading_and_tokenizing_give(tokenizer: Any, tmp_path: Path):
     source = written(tmp_path / "pairs.jsonl", ROWS)
     store = token_store(source, tokenizer, tmp_path / "cache")
-    expected = tokenize(read_pairs(source.source).pairs, tokenizer)
+    expected = tokenize(read_pairs(source.source).records, tokenizer)
     assert list(store.trees()) == expected.trees
     assert store.values is not None and list(store.values) == expected.values
     assert store.counts == expected.counts == {"kept": 40}

@@ -162,4 +162,4 @@ def test_settings_out_of_range() -> None:
 def test_rows_are_read_as_pairs(tmp_path: Path) -> None:
     row = made(StrongWeak())
     write_parquet(tmp_path / "pairs.parquet", [row._asdict()], MakePairs.schema)
-    assert read_pairs(tmp_path / "pairs.parquet").pairs == [PreferencePair(row.query, row.better, row.worse)]
+    assert read_pairs(tmp_path / "pairs.parquet").records == [PreferencePair(row.query, row.better, row.worse)]
