@@ -1,12 +1,12 @@
 """Held-out figures before the first step and after the last, and the closing table that compares them.
 
-`validate` and `test` measure the checkpoint that they are given and compare it with what it carries from before.
-Not covered: evaluation between first and last step; figures that are not one value an item.
+Of the validation split in a fit and under `validate`, of the test split under `test`. Those two measure the checkpoint
+that they are given, and compare it with what it carries from before of the same split. Not
+covered: evaluation between first and last step; figures that are not one value an item.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,10 +15,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich import get_console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
-from lit_pref.evaluation.base import Evaluation
+from lit_pref.evaluation import Evaluation, PairAccuracy
+from lit_pref.models import evaluating
 from lit_pref.reports.closing_table import closing_table
+from lit_pref.types import Split
+
+
+class Measured(NamedTuple):
+    """Figures by name, [items] each, fp32, on the CPU, and the split that each is of."""
+
+    figures: dict[str, Tensor]
+    splits: dict[str, Split]
+
 
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
 
@@ -29,18 +39,23 @@ class BeforeAfter(Callback):
     Args:
         evaluations: each gives figures of its own names; they run in the weights' precision, without autocast.
 
-    `before` and `after` hold the per-item figures, [items] each, fp32, on the CPU; `after` stays empty where training
-    did not come to its end. The figures from before travel in the checkpoint, and a resumed run compares with those;
-    where its checkpoint has none, with the figures of the weights that it resumes.
+    `before` and `after` hold the per-item figures, [items] each, fp32, on the CPU, and `splits` what they are of;
+    `after` stays empty where training did not come to its end. The figures from before travel in the checkpoint, and a
+    resumed run compares with those; where its checkpoint has none, with the figures of the weights that it resumes.
     """
 
     def __init__(self, evaluations: list[Evaluation]) -> None:
         self.evaluations = evaluations
         self.before: dict[str, Tensor] = {}
         self.after: dict[str, Tensor] = {}
+        self.splits: dict[str, Split] = {}
         self._restored = self._measured = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != TrainerFn.PREDICTING:
+            for each in self.evaluations:
+                if isinstance(each, PairAccuracy):
+                    each.prepare(pl_module, _asked(trainer))
         # At the end of training averages of the weights take the place of the last ones: those are measured.
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         own = callbacks.index(self)
@@ -55,7 +70,7 @@ class BeforeAfter(Callback):
         self.after, self._measured = {}, False
         # Validating or testing a checkpoint restores this object too: only a resumed fit may go on with what it found.
         if trainer.ckpt_path is None or not self._restored:
-            self.before = evaluate(self.evaluations, pl_module)
+            self.before, self.splits = evaluate(self.evaluations, pl_module, _asked(trainer))
             _log_means(trainer, "before", self.before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +95,11 @@ class BeforeAfter(Callback):
         self._show(trainer)
 
     def _measure_after(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.after, self._measured = evaluate(self.evaluations, pl_module), True
+        self.after, splits = evaluate(self.evaluations, pl_module, _asked(trainer))
+        self._measured = True
+        # What was measured before of another split is no comparison.
+        self.before = {name: values for name, values in self.before.items() if splits.get(name) == self.splits[name]}
+        self.splits = splits
         _log_means(trainer, "after", self.after)
 
     def _show(self, trainer: Trainer) -> None:
@@ -101,44 +120,40 @@ class BeforeAfter(Callback):
 
     def table(self, width: int = 100) -> Table:
         """The closing table for `width` columns of text; print it with rich."""
-        return closing_table(self.before, self.after, width)
+        return closing_table(self.before, self.after, width, self.splits)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"before": dict(self.before)}
+        return {"before": dict(self.before), "splits": dict(self.splits)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.before, self._restored = dict(state_dict["before"]), True
+        if "splits" in state_dict:  # an older checkpoint does not say what its figures are of
+            self.before, self.splits, self._restored = dict(state_dict["before"]), dict(state_dict["splits"]), True
 
 
-def evaluate(evaluations: Sequence[Evaluation], module: LightningModule) -> dict[str, Tensor]:
+def evaluate(evaluations: Sequence[Evaluation], module: LightningModule, split: Split) -> Measured:
     """All figures of the module's model as it is, in eval mode; its mode and the random states are as before after it.
+
+    split: what the evaluations are asked for.
 
     Raises ValueError for a name that two evaluations give, and for a figure that is not [items].
     """
     figures: dict[str, Tensor] = {}
-    with torch.no_grad(), isolate_rng(), _eval_mode(module):
+    splits: dict[str, Split] = {}
+    with torch.no_grad(), isolate_rng(), evaluating(module):
         for evaluation in evaluations:
             source = type(evaluation).__name__
-            for name, values in evaluation(module).items():
+            for name, values in evaluation(module, split).items():
                 if name in figures:
                     raise ValueError(f"{source} gives {name!r}, which another evaluation gives too")
                 if values.ndim != 1 or not len(values):
                     shape = tuple(values.shape)
                     raise ValueError(f"{source} must give {name!r} as one value an item, [items], got shape {shape}")
-                figures[name] = values.detach().float().cpu()
-    return figures
+                figures[name], splits[name] = values.detach().float().cpu(), evaluation.measured(split)
+    return Measured(figures, splits)
 
 
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Every submodule in eval mode, then each as it was: a part may be frozen in eval mode on purpose."""
-    training = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, was_training in training:
-            part.training = was_training
+def _asked(trainer: Trainer) -> Split:
+    return "test" if trainer.state.fn == TrainerFn.TESTING else "validation"
 
 
 def _log_means(trainer: Trainer, stage: str, figures: Mapping[str, Tensor]) -> None:

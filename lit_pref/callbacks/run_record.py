@@ -200,6 +200,7 @@ def _figures(trainer: Trainer) -> dict[str, JsonValue]:
             taken: {name: [json_number(each.low), json_number(each.high)] for name, each in intervals.items()}
             for taken, intervals in (("before", before), ("after", after))
         },
+        "splits": {name: split for callback in taken for name, split in callback.splits.items()},
         "left_out": {name: why for callback in taken for name, why in callback.left_out.items()},
     }
 

@@ -20,7 +20,7 @@ from lit_pref.cli.functions import Recipe, chosen_recipe, results_folder, run_fu
 from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import HarnessError, held_out_problems
+from lit_pref.evaluation.grading import HarnessError, problems_of
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.policy import open_policy
 from lit_pref.machine.progress import progress_bar
@@ -81,7 +81,7 @@ def evaluate(
     ks = _checked_ks(k)
     folder = results_folder(output, task.name)
     with _for_user("--problems"):
-        chosen = held_out_problems(task, split, problems, seed)
+        chosen = problems_of(task, split, problems, seed)
     start = time.monotonic()
     if samples_file is not None:
         given, origin = read_samples(samples_file, chosen), _of_file(samples_file)

@@ -21,7 +21,7 @@ from lit_pref.cli.export import read_option
 from lit_pref.cli.functions import Recipe, results_folder, run_function, writable_folder
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
-from lit_pref.evaluation import BestOfN, Evaluation, HeldOutPairs, PairAccuracy, PassAtK
+from lit_pref.evaluation import BestOfN, Evaluation, PairAccuracy, PassAtK
 from lit_pref.evaluation.grading import HarnessError
 from lit_pref.metrics import Interval, expected_calibration_error, mean_interval, pair_brier
 from lit_pref.models import LoRA, saved_score_head, weights_fingerprint
@@ -82,7 +82,7 @@ def measure(module: RewardFinetuneModule, evaluations: Sequence[Evaluation], bin
     Raises UserError for two evaluations that give figures of one name.
     """
     try:
-        figures = evaluate(evaluations, module)
+        figures = evaluate(evaluations, module, "test").figures
     except (ValueError, HarnessError) as error:
         hint = "; give one of them a prefix" if "another evaluation gives too" in str(error) else ""
         raise UserError(f"--evaluations: {error}{hint}") from error
@@ -143,7 +143,9 @@ def _report(
     record: dict[str, JsonValue] = {
         "figures": {name: interval_json(interval) for name, interval in intervals.items()},
         "calibration": dict(measured.calibration),
-        "evaluations": [{"class": type(each).__name__, **_settings(each)} for each in evaluations],
+        "evaluations": [
+            {"class": type(each).__name__, **_settings(each), "split": each.measured("test")} for each in evaluations
+        ],
         **{name: str(value) for name, value in origin.items() if value is not None},
         "append_eos": module.append_eos,
         "weights": weights_fingerprint(module.model),
@@ -187,8 +189,8 @@ def _check(evaluations: Sequence[Evaluation], reward_model: str | None, checkpoi
     if not evaluations:
         raise UserError("--evaluations: expected at least one, as PairAccuracy, BestOfN or MultipleChoiceAccuracy")
     for each in evaluations:
-        if isinstance(each, HeldOutPairs):
-            raise UserError("--evaluations: HeldOutPairs measures a run's validation pairs; take PairAccuracy here")
+        if isinstance(each, PairAccuracy) and each.pairs is None:
+            raise UserError("--evaluations: PairAccuracy measures a run's own pairs; give it --evaluations.pairs here")
         if isinstance(each, PassAtK):
             raise UserError("--evaluations: PassAtK measures what a policy writes; take --recipe pass_at_k")
     if bins < 1:

@@ -37,7 +37,7 @@ reward loss  BradleyTerry
 adapters     LoRA
 tasks        CodeTask, ReasoningTask, DeductionTask, Mixture, HumanEval, HumanEvalPlus, MBPP, MBPPPlus,
              CustomCodeTask (your own), GSM8K, MATH; of pairs or options: MathShepherd, ReClor, LogiQA2
-evaluations  PassAtK, HeldOutPairs, PairAccuracy, BestOfN, MultipleChoiceAccuracy
+evaluations  PassAtK, PairAccuracy, BestOfN, MultipleChoiceAccuracy
 callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpoint
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
 policies     embedded:base, embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id

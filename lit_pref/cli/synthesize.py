@@ -17,7 +17,7 @@ from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable
 from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
-from lit_pref.evaluation.grading import Sized, held_out_problems
+from lit_pref.evaluation.grading import problems_of
 from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.reports.record import circumstances, counted, table
 from lit_pref.sampling import Draw, ExecutionPairs, PairStrategy, SamplingJob, execution_pairs, kept_samples
@@ -131,9 +131,7 @@ def synthesize(
 
 def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
     try:
-        if count is None:
-            count = task.size(split) if isinstance(task, Sized) else _ENDLESS_PROBLEMS
-        return task.problems(split, count, seed)
+        return problems_of(task, split, count, seed, _ENDLESS_PROBLEMS)
     except UserError:
         raise
     except ValueError as error:
@@ -144,7 +142,7 @@ def _texts_of(benchmarks: Task | Sequence[Task] | None) -> dict[str, list[Proble
     """Each benchmark's test split; 1,000 problems of a task without end."""
     found: dict[str, list[Problem]] = {}
     for task in [benchmarks] if isinstance(benchmarks, Task) else benchmarks or ():
-        found.setdefault(task.name, []).extend(held_out_problems(task, "test", None, seed=0))
+        found.setdefault(task.name, []).extend(problems_of(task, "test", None, seed=0))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from lit_pref.evaluation.base import Evaluation
 from lit_pref.evaluation.best_of_n import BestOfN
-from lit_pref.evaluation.held_out_pairs import HeldOutPairs
 from lit_pref.evaluation.multiple_choice import MultipleChoiceAccuracy
 from lit_pref.evaluation.pair_accuracy import PairAccuracy
 from lit_pref.evaluation.pass_at_k import PassAtK, pass_at_k
@@ -10,7 +9,6 @@ from lit_pref.evaluation.pass_at_k import PassAtK, pass_at_k
 __all__ = [
     "BestOfN",
     "Evaluation",
-    "HeldOutPairs",
     "MultipleChoiceAccuracy",
     "PairAccuracy",
     "PassAtK",

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_pref.evaluation.base import Evaluation
-from lit_pref.evaluation.grading import HarnessError, held_out_problems
+from lit_pref.evaluation.base import Evaluation, there
+from lit_pref.evaluation.grading import HarnessError, problems_of
 from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.metrics import best_of_n, oracle_best_of_n
 from lit_pref.rewards.learned import Candidates, RewardModel, score
@@ -41,7 +41,7 @@ class BestOfN(Evaluation):
         n: the figures `best_of_n/N` to give; 1 is the mean over samples. The released CodePMP code has 2 to 256.
         samples: completions a problem, at least the largest N; more of them make the figures of a smaller N steadier.
         sampling: how they are drawn.
-        split: test holds out compositions; validation is for choosing settings.
+        split: null is validation in a fit and test under `lit-pref test`, as far as the task has both.
         problems: how many; null is all of a benchmark, and 1,000 of a task that can make any number.
         seed: draws problems and samples.
         cache_folder: where graded samples are kept; None is the user's cache folder.
@@ -55,7 +55,7 @@ class BestOfN(Evaluation):
         n: Sequence[int] = (1, 2, 4, 8, 16),
         samples: int = 16,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
-        split: Split = "test",
+        split: Split | None = None,
         problems: int | None = None,
         seed: int = 0,
         cache_folder: Path | None = None,
@@ -72,43 +72,45 @@ class BestOfN(Evaluation):
         self.task, self.sampled_policy, self.n, self.samples = task, sampled_policy, tuple(n), samples
         self.sampling, self.split, self.count, self.seed = sampling, split, problems, seed
         self.cache_folder, self.prefix = cache_folder or default_cache_folder(), prefix
-        self._drawn: _Drawn | None = None
+        self._drawn: dict[Split, _Drawn] = {}
 
-    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+    def measured(self, asked: Split) -> Split:
+        return self.split or there(self.task.splits, asked)
+
+    def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
         if not isinstance(module, RewardModel):
             raise TypeError(f"BestOfN needs a reward model's module, got {type(module).__name__}")
-        samples, vocabulary = self._samples(module)
+        samples, vocabulary = self._samples(module, self.measured(split))
         own_tokens = vocabulary is not None and vocabulary == module.tokenizer.get_vocab()
         prompts = [_scored(several, own_tokens) for several in self._by_problem(samples)]
         scores_PM, correct_PM = torch.stack(score(module, prompts)), self._correct(samples)
         return {f"{self.prefix}best_of_n/{n}": best_of_n(scores_PM, correct_PM, n).float() for n in self.n}
 
-    def oracle(self, module: LightningModule) -> dict[str, Tensor]:
+    def oracle(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
         """`oracle/N`: what scores that know the right samples would reach, the ceiling of `best_of_n/N`."""
-        correct_PM = self._correct(self._samples(module).graded)
+        correct_PM = self._correct(self._samples(module, self.measured(split)).graded)
         return {f"{self.prefix}oracle/{n}": oracle_best_of_n(correct_PM, n).float() for n in self.n}
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
-    def _samples(self, module: LightningModule) -> _Drawn:
+    def _samples(self, module: LightningModule, split: Split) -> _Drawn:
         """Drawn by the first of several processes, since a last bit may differ on others."""
-        if self._drawn is None:
-            drawn = [self._draw(module.device) if module.global_rank == 0 else None]
+        if split not in self._drawn:
+            drawn = [self._draw(module.device, split) if module.global_rank == 0 else None]
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.broadcast_object_list(drawn)
-            self._drawn = drawn[0]
-        assert self._drawn is not None
-        return self._drawn
+            assert drawn[0] is not None
+            self._drawn[split] = drawn[0]
+        return self._drawn[split]
 
-    def _draw(self, device: torch.device) -> _Drawn:
-        held_out = held_out_problems(self.task, self.split, self.count, self.seed)
-        problems, self.left_out = gradable(self.task, held_out)
+    def _draw(self, device: torch.device, split: Split) -> _Drawn:
+        problems, self.left_out = gradable(self.task, problems_of(self.task, split, self.count, self.seed))
         sampled = self.sampled_policy
         opened = sampled if isinstance(sampled, Generator) else open_policy(sampled, device=device)
         vocabulary = opened.tokenizer.get_vocab() if isinstance(opened, OpenPolicy) else None
         draw = Draw(self.samples, self.sampling, self.seed)
         job = SamplingJob.of(self.task, problems, opened, draw)
-        name = f"{len(problems):,} {self.split} problems of {self.task.name} x {self.samples}"
+        name = f"{len(problems):,} {split} problems of {self.task.name} x {self.samples}"
         found = cached_samples(self.cache_folder, job, name)
         return _Drawn(_without_ungraded(found, self.samples, self.task.name), vocabulary)
 

@@ -1,4 +1,4 @@
-"""Completions of held-out problems to verdicts, and what is none of them: truncated, without code, our own fault.
+"""Problems to measure, and verdicts to counts, with what is no verdict: truncated, without code, our own fault.
 
 A completion that was cut or that holds none counts as not passed, as anywhere else, and is counted apart, since it
 is mended apart: by more tokens, another prompt. A failure of the harness is never the model's: such a sample counts as
@@ -38,10 +38,12 @@ class Counts(NamedTuple):
     ungraded: Tensor
 
 
-def held_out_problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
-    """`count` problems; None is all of a benchmark, and 1,000 of a task without end. Raises ValueError for none."""
+def problems_of(
+    task: Task, split: Split, count: int | None, seed: int, endless: int = _ENDLESS_PROBLEMS
+) -> list[Problem]:
+    """`count` problems; None is all of a benchmark, and `endless` of a task without end. Raises ValueError for none."""
     if count is None:
-        count = task.size(split) if isinstance(task, Sized) else _ENDLESS_PROBLEMS
+        count = task.size(split) if isinstance(task, Sized) else endless
     if count < 1:
         raise ValueError(f"problems must be >= 1, got {count}")
     return task.problems(split, count, seed)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.data.tokens.tokenize import tokenize_prompt
-from lit_pref.evaluation.base import Evaluation
-from lit_pref.evaluation.grading import Counts, counts, held_out_problems, ungraded
+from lit_pref.evaluation.base import Evaluation, there
+from lit_pref.evaluation.grading import Counts, counts, problems_of, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import weights_fingerprint
 from lit_pref.sampling.grading import grade
@@ -55,7 +55,7 @@ class PassAtK(Evaluation):
 
     Args:
         task: problems and their grading.
-        split: test holds out compositions; validation is for choosing settings.
+        split: null is validation in a fit and test under `lit-pref test`, as far as the task has both.
         problems: how many; the same for every run, so that runs compare. null is all of a benchmark, and 1,000 of a
             task that can make any number.
         k: the figures `pass@k` to give.
@@ -71,7 +71,7 @@ class PassAtK(Evaluation):
     def __init__(
         self,
         task: Task,
-        split: Split = "test",
+        split: Split | None = None,
         problems: int | None = None,
         k: Sequence[int] = (1,),
         samples: int = 1,
@@ -95,9 +95,12 @@ class PassAtK(Evaluation):
         self.samples, self.sampling, self.seed, self.batch_size = samples, sampling, seed, batch_size
         self.cache, self.prefix = ArrayCache(cache_folder, "pass_at_k"), prefix
 
-    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
-        held_out = held_out_problems(self.task, self.split, self.count, self.seed)
-        problems, self.left_out = gradable(self.task, held_out, tell=module.global_rank == 0)
+    def measured(self, asked: Split) -> Split:
+        return self.split or there(self.task.splits, asked)
+
+    def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
+        chosen = problems_of(self.task, self.measured(split), self.count, self.seed)
+        problems, self.left_out = gradable(self.task, chosen, tell=module.global_rank == 0)
         key = self._key(module, problems)
         kept = None if key is None else self.cache.load(key, (len(Counts._fields), len(problems)))
         if kept is None:

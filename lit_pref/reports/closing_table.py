@@ -6,6 +6,7 @@ looking at several figures at once; variation over seeds.
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rich import box
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from lit_pref.metrics.intervals import Interval, mean_interval, paired_difference_interval
 
+_TITLE = "held out, with 95% intervals"
 _GAP = 2  # blanks between columns
+_SIDES = {"chosen fall": "logps/chosen", "rejected fall": "logps/rejected"}
 
 Figures = Mapping[str, Tensor]
 """Per-item values by name, [items] each; NaN for an item that could not be measured, which is left out."""
@@ -42,30 +45,37 @@ def changes(before: Figures, after: Figures) -> list[Change]:
 def falls(before: Figures, after: Figures) -> list[Change]:
     """`chosen fall` and `rejected fall`: nats of log-prob that each side lost, before minus after."""
     both = before.keys() & after.keys()
-    sides = [side for side in ("chosen", "rejected") if f"logps/{side}" in both]
-    lost = {side: _difference(after[f"logps/{side}"], before[f"logps/{side}"]) for side in sides}
-    return [Change(f"{side} fall", None, None, nats, share=False) for side, nats in lost.items()]
+    lost = {fall: _difference(after[name], before[name]) for fall, name in _SIDES.items() if name in both}
+    return [Change(fall, None, None, nats, share=False) for fall, nats in lost.items()]
 
 
-def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
+def closing_table(
+    before: Figures, after: Figures, width: int = 100, splits: Mapping[str, str] = MappingProxyType({})
+) -> Table:
     """A row a figure and a fall: before, after, and the paired difference, each as `mean [95% interval]`.
 
-    Above the figures of as many items stands how many these are; where an interval is not known, the mean stands alone.
+    Above figures stands of which split they are and over how many items; where an interval is not known, there is only
+    the mean. Without figures from before there is one column.
 
     width: columns of text; where the rows do not fit, each interval stands below its mean.
+    splits: by name of figure.
     """
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
-    items = ""
+    heading = ""
     for change in [*changes(before, after), *falls(before, after)]:
-        if items != (items := _items(change)):
-            rows.append((items, "", "", ""))
+        split = splits.get(_SIDES.get(change.name, change.name))
+        if heading != (heading := ", ".join(filter(None, (split, _items(change))))):
+            rows.append((heading, "", "", ""))
         levels = [_text(interval, change.share, sign="") for interval in (change.before, change.after)]
         rows.append((change.name, *levels, _text(change.difference, change.share, sign="+")))
+    if not before:
+        rows = [("", "measured"), *((name, after) for name, _, after, _ in rows[1:])]
     widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
     fits = sum(widest) + _GAP * (len(widest) - 1) <= width
     table = Table(
         box=box.SIMPLE_HEAD,
-        title="held out, with 95% intervals",
+        title=_TITLE,
+        min_width=len(_TITLE),
         title_justify="left",
         show_edge=False,
         pad_edge=False,
@@ -74,8 +84,8 @@ def closing_table(before: Figures, after: Figures, width: int = 100) -> Table:
     for position, header in enumerate(rows[0]):
         table.add_column(header, justify="right" if position else "left", no_wrap=fits)
     for row in rows[1:]:
-        heading = "dim" if not any(row[1:]) else ""
-        table.add_row(*(Text(cell if fits else cell.replace(" [", "\n[")) for cell in row), style=heading)
+        style = "dim" if not any(row[1:]) else ""
+        table.add_row(*(Text(cell if fits else cell.replace(" [", "\n[")) for cell in row), style=style)
     return table
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from lit_pref.callbacks import BeforeAfter, MetricsCSV
 from lit_pref.evaluation.base import Evaluation
+from lit_pref.types import Split
 
 
 class Module(LightningModule):
@@ -37,12 +38,14 @@ class Module(LightningModule):
 class WeightOfItems(Evaluation):
     """Five items; the figure is the weight plus the item's number. Draws random numbers, as sampling would."""
 
-    def __init__(self, name: str = "weight") -> None:
-        self.name, self.calls = name, 0
+    def __init__(self, name: str = "weight", split: Split | None = None) -> None:
+        self.name, self.split, self.calls = name, split, 0
+        self.asked: list[Split] = []
         self.seen_training: list[bool] = []
 
-    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+    def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
         self.calls += 1
+        self.asked.append(split)
         self.seen_training += [part.training for part in module.modules()]
         assert not torch.is_grad_enabled()
         torch.rand(7)
@@ -128,7 +131,7 @@ class Nothing(Evaluation):
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+    def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
         self.calls += 1
         return {}
 
@@ -205,7 +208,7 @@ def test_two_evaluations_may_not_share_a_name(tmp_path: Path):
 
 def test_a_mean_instead_of_items_is_refused(tmp_path: Path):
     class Mean(Evaluation):
-        def __call__(self, module: LightningModule) -> dict[str, Tensor]:
+        def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
             return {"pass@1": torch.tensor(0.5)}
 
     with pytest.raises(ValueError, match=r"Mean must give 'pass@1' as one value an item, \[items\], got shape \(\)"):
@@ -220,17 +223,35 @@ class Validated(Module):
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_a_checkpoint_is_measured_against_what_it_carries_from_before(tmp_path: Path, command: str):
+def test_a_checkpoint_is_measured_against_what_it_carries_from_before_of_the_same_split(tmp_path: Path, command: str):
     saved = ModelCheckpoint(dirpath=tmp_path, filename="last")
-    trainer_for(tmp_path, [BeforeAfter([WeightOfItems()]), saved], steps=2).fit(Validated(), loader(), loader())
-    callback = BeforeAfter([WeightOfItems()])
+    evaluations = [WeightOfItems(), WeightOfItems("benchmark", "test")]
+    trainer_for(tmp_path, [BeforeAfter(list(evaluations)), saved], steps=2).fit(Validated(), loader(), loader())
+    assert evaluations[0].asked == ["validation", "validation"]
+    callback = BeforeAfter([WeightOfItems(), WeightOfItems("benchmark", "test")])
     trainer = trainer_for(tmp_path, [callback, ModelCheckpoint(dirpath=tmp_path, filename="last")])
     with get_console().capture() as capture:
         getattr(trainer, command)(Validated(), loader(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
-    # 2 at the start, two steps of 0.5: 1 in the checkpoint
-    torch.testing.assert_close(callback.before["weight"], 2 + torch.arange(5.0))
+    split = "validation" if command == "validate" else "test"
+    assert callback.splits == {"weight": split, "benchmark": "test"}
+    # 2 at the start, two steps of 0.5: 1 in the checkpoint. The fit measured `weight` on validation items only.
+    compared = {"weight", "benchmark"} if command == "validate" else {"benchmark"}
+    assert callback.before.keys() == compared and callback.after.keys() == {"weight", "benchmark"}
+    torch.testing.assert_close(callback.before["benchmark"], 2 + torch.arange(5.0))
     torch.testing.assert_close(callback.after["weight"], 1 + torch.arange(5.0))
-    assert "-1.0" in capture.get()
+    lines = capture.get().splitlines()
+    assert f"{split}, 5 items" in map(str.strip, lines)
+    for name in ("weight", "benchmark"):
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert ("-1.0" in line) == (name in compared)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended.*")
+def test_figures_that_do_not_say_of_which_split_they_are_are_taken_anew(tmp_path: Path):
+    callback = BeforeAfter([WeightOfItems()])
+    callback.load_state_dict({"before": {"weight": torch.zeros(5)}})  # as older checkpoints hold it
+    trainer_for(tmp_path, [callback]).fit(Module(), loader())
+    torch.testing.assert_close(callback.before["weight"], 2 + torch.arange(5.0))
 
 
 def test_validation_within_a_fit_is_not_the_end(tmp_path: Path):

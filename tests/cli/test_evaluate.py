@@ -365,7 +365,7 @@ def test_human_eval_is_laid_over_a_method(capsys):
     (before_after,) = config["trainer"]["callbacks"]
     solved, pairs = before_after["init_args"]["evaluations"]
     assert solved["init_args"]["task"]["class_path"] == "lit_pref.tasks.HumanEval"
-    assert solved["init_args"]["problems"] is None and pairs["class_path"] == "lit_pref.evaluation.HeldOutPairs"
+    assert solved["init_args"]["problems"] is None and pairs["class_path"] == "lit_pref.evaluation.PairAccuracy"
 
 
 def test_human_eval_before_and_after_a_fit(human_eval, monkeypatch, capsys):

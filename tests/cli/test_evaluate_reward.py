@@ -136,7 +136,7 @@ def test_mistakes_are_named(folder: str, capsys: pytest.CaptureFixture[str]) -> 
         (["--reward_model", folder, "--checkpoint", "x", *PAIRS], "give --reward_model or --checkpoint, got both"),
         (["--reward_model", "embedded:coder", *PAIRS], "--reward_model: 'embedded:coder' holds no score head"),
         (["--checkpoint", "absent.ckpt", *PAIRS], "--checkpoint: no file absent.ckpt"),
-        (["--reward_model", folder, "--evaluations", "HeldOutPairs"], "take PairAccuracy here"),
+        (["--reward_model", folder, "--evaluations", "PairAccuracy"], "give it --evaluations.pairs here"),
         (
             ["--reward_model", folder, "--evaluations", "PassAtK", "--evaluations.task", "CodeTask"],
             "take --recipe pass_at_k",

@@ -37,7 +37,7 @@ trainer:
     - class_path: BeforeAfter
       init_args:
         evaluations:
-          - class_path: HeldOutPairs
+          - class_path: PairAccuracy
 """
 FIT = ["fit", "--config", "small.yaml", "--run_name=run"]
 RUN = Path("runs/small/run")

@@ -61,7 +61,7 @@ trainer:
         evaluations:
           - class_path: PassAtK
             init_args: {task: {class_path: CodeTask}, problems: 20}
-          - class_path: HeldOutPairs
+          - class_path: PairAccuracy
 """
 
 
@@ -278,12 +278,13 @@ def test_resumes_in_its_own_folder(here: Path, capsys: pytest.CaptureFixture[str
     assert summary["before"] == before  # of the untrained policy, not of the checkpoint
 
 
-@pytest.mark.parametrize(("command", "shown"), [("validate", "validation/loss"), ("test", "test/loss")])
-def test_measures_a_checkpoint(command: str, shown: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "split"), [("validate", "validation"), ("test", "test")])
+def test_measures_a_checkpoint(command: str, split: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = here / "runs" / "small" / "first" / "checkpoints" / "last.ckpt"
     place = [f"--runs_folder={here}/measured", f"--run_name={command}"]
     main([command, "--config", str(here / "small.yaml"), "--ckpt_path", str(checkpoint), *place])
-    assert shown in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{split}/loss" in shown and f"{split}, 20 items" in shown
     assert (here / "measured" / "small" / command / "metrics.csv").is_file()
     trained = yaml.safe_load((here / "runs" / "small" / "first" / "config.yaml").read_text())
     assert trained["ckpt_path"] is None  # measuring leaves the run's own record alone

@@ -15,10 +15,12 @@ from lightning.pytorch import seed_everything
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lit_pref.callbacks import BeforeAfter
 from lit_pref.data.formats.pairs import read_pairs
 from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import ExecutionPairsDataModule, PassingSamplesDataModule, Samples
 from lit_pref.errors import UserError
+from lit_pref.evaluation import PairAccuracy
 from lit_pref.generation import LocalGenerator
 from lit_pref.losses import DPO
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
@@ -189,6 +191,20 @@ def test_samples_are_of_the_start_policy_however_often_it_is_fitted(policy: str,
     for _ in range(2):
         trainer_for(tmp_path).fit(module, data)
     assert sorted(sampled) == [6, 12]
+
+
+def test_test_pairs_measured_in_a_resumed_fit_are_of_the_start_policy(policy: str, tmp_path: Path):
+    prints = []
+    for ckpt, steps in ((None, 1), (tmp_path / "last.ckpt", 2)):
+        optimizer = lambda params: torch.optim.SGD(params, lr=1.0)  # noqa: E731
+        module, data = DPOModule(policy, DPO(0.1), optimizer=optimizer, scheduler=None), pairs_of()
+        table = BeforeAfter([PairAccuracy(split="test")])
+        trainer = trainer_for(tmp_path, table, max_steps=steps, max_epochs=-1)
+        trainer.fit(module, data, ckpt_path=ckpt, weights_only=True)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        assert len(table.after["pair_accuracy"]) == len(data.data["test"])
+        prints.append(data.fingerprints)
+    assert prints[0] == prints[1] and prints[0].keys() == {"train", "validation", "test"}
 
 
 def test_no_seed_of_its_own_is_the_seed_of_the_run(policy: str, tmp_path: Path):

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_pref.evaluation.grading import HarnessError, counts, held_out_problems, ungraded
+from lit_pref.evaluation.grading import HarnessError, counts, problems_of, ungraded
 from lit_pref.sampling.grading import grade
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Outcome, Problem, Task, Verdict
@@ -40,12 +40,12 @@ def test_equal_texts_of_a_problem_are_run_once():
 
 @pytest.mark.parametrize(("task", "count", "expected"), [(Lengths(), None, 1000), (Three(), None, 3), (Three(), 2, 2)])
 def test_all_of_a_benchmark_and_a_thousand_of_a_task_without_end(task, count, expected):
-    problems = held_out_problems(task, "validation", count, seed=7)
+    problems = problems_of(task, "validation", count, seed=7)
     assert len(problems) == expected and problems[-1].id == f"validation 7 {expected - 1}"
 
 
 def test_the_embedded_task_has_no_end():
-    assert len(held_out_problems(CodeTask(), "test", None, seed=0)) == 1000
+    assert len(problems_of(CodeTask(), "test", None, seed=0)) == 1000
 
 
 def test_counts_of_each_problem():
@@ -67,4 +67,4 @@ def test_a_failure_of_the_harness_is_none_of_the_models():
 
 def test_no_problem_is_none_to_measure_on():
     with pytest.raises(ValueError, match="problems must be >= 1, got 0"):
-        held_out_problems(Lengths(), "test", 0, seed=0)
+        problems_of(Lengths(), "test", 0, seed=0)

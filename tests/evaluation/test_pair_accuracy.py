@@ -83,9 +83,9 @@ def test_what_is_no_pairs(tmp_path: Path, module: RewardFinetuneModule) -> None:
         PairAccuracy(written(tmp_path / "pairs.jsonl"), count=7)(module)
     with pytest.raises(UserError, match="no such file or folder"):
         PairAccuracy(str(tmp_path / "absent.jsonl"))(module)
-    with pytest.raises(ValueError, match="count must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="count must be >= 1, of given pairs, got 0"):
         PairAccuracy(Given(), count=0)
-    with pytest.raises(TypeError, match="PairAccuracy needs a reward model's module, got LightningModule"):
+    with pytest.raises(TypeError, match="of given pairs needs a reward model's module, got LightningModule"):
         PairAccuracy(Given())(LightningModule())
 
 

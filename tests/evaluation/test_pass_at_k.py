@@ -14,7 +14,7 @@ from lit_pref.evaluation.grading import Counts, HarnessError
 from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
-from lit_pref.tasks import CodeTask
+from lit_pref.tasks import CodeTask, HumanEval
 from lit_pref.types import Check, Completion, Outcome, Problem, Sampling, Task, Verdict
 
 
@@ -273,3 +273,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_a_line(tmp_path, sampl
     figures = evaluation(tmp_path / "file")(Policy())
     torch.testing.assert_close(figures["pass@2"], torch.ones(6))
     assert f"{tmp_path / 'file'}: the cache cannot be written (Not a directory)" in capsys.readouterr().out
+
+
+def test_a_benchmark_of_one_split_is_measured_on_it_whatever_runs():
+    assert [PassAtK(CodeTask()).measured(asked) for asked in ("validation", "test")] == ["validation", "test"]
+    assert PassAtK(CodeTask(), "test").measured("validation") == "test"
+    assert PassAtK(HumanEval("absent.jsonl")).measured("validation") == "test"

@@ -48,7 +48,7 @@ trainer:
   max_steps: 1
   callbacks:
     - class_path: BeforeAfter
-      init_args: {evaluations: [{class_path: HeldOutPairs}]}
+      init_args: {evaluations: [{class_path: PairAccuracy}]}
 """,
     "evaluate": """\
 task: {class_path: CodeTask}

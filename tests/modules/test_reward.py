@@ -19,7 +19,7 @@ from lit_pref.data.batches.packing import collate_rows, lay_out
 from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
-from lit_pref.evaluation import HeldOutPairs
+from lit_pref.evaluation import PairAccuracy
 from lit_pref.losses import BradleyTerry
 from lit_pref.models import LoRA, export_reward_model, load_tokenizer
 from lit_pref.modules import Compute, RewardFinetuneModule, adamw
@@ -281,7 +281,7 @@ def test_predictions_are_scores_by_row(policy: str, tmp_path: Path):
 
 
 def test_held_out_accuracy_before_and_after_is_that_of_scores(policy: str, tmp_path: Path):
-    module, table = reward(policy, optimizer=adamw(3e-3)), BeforeAfter([HeldOutPairs()])
+    module, table = reward(policy, optimizer=adamw(3e-3)), BeforeAfter([PairAccuracy()])
     start = copy.deepcopy(module.score_head.weight.detach())
     path = pairs_file(tmp_path)
     trainer_for(tmp_path, table, max_epochs=15).fit(module, pairs_data(tmp_path, validation=path))

@@ -149,3 +149,20 @@ def test_a_narrow_console_gets_each_interval_below_its_mean():
 
 def test_names_in_brackets_are_not_read_as_styles():
     assert row(rendered({"pass[hard]": solved(1, 2)}, {}, width=80), "pass[hard]")
+
+
+def test_headings_say_of_which_split_figures_are():
+    figures = {"pass@1": solved(3, 4), "human_eval/pass@1": solved(1, 4), "logps/chosen": torch.arange(4.0)}
+    splits = {"pass@1": "validation", "human_eval/pass@1": "test", "logps/chosen": "validation"}
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(closing_table(figures, figures, 100, splits))
+    names = [line.split("  ")[0].strip() for line in console.export_text().splitlines()[3:]]
+    assert names == [
+        "validation, 4 items", "pass@1", "test, 4 items", "human_eval/pass@1", "validation, 4 items", "logps/chosen",
+        "chosen fall",
+    ]  # fmt: skip
+
+
+def test_without_figures_from_before_there_is_one_column():
+    lines = rendered({}, {"pass@1": solved(3, 4)}, 100)
+    assert lines[1].split() == ["measured"] and row(lines, "pass@1").split()[1].startswith("75.0%")

@@ -1,4 +1,4 @@
-"""HeldOutPairs: one figure a validation pair, in the order of the rows, equal to plain forward passes."""
+"""PairAccuracy of a run's own pairs: one figure a pair, in the order of the rows, equal to plain forward passes."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from lit_pref.callbacks import BeforeAfter
 from lit_pref.datamodules import DemonstrationsDataModule, PairsDataModule
 from lit_pref.errors import UserError
-from lit_pref.evaluation import HeldOutPairs
+from lit_pref.evaluation import PairAccuracy
 from lit_pref.losses import DPO, LikelihoodBudget
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.modules import DPOModule, RewardFinetuneModule, SFTModule, adamw
 from lit_pref.types import RowBatch
-from tests.tiny import trainer_for
+from tests.tiny import rows_file, trainer_for
 
 # Not sorted by length, so that the order of the rows is not that of the batches.
 ROWS = [
@@ -55,7 +55,7 @@ def check(figures: dict[str, Tensor], model: PreTrainedModel, policy: str) -> No
 def test_figures_before_and_after_equal_plain_forwards(policy: str, tmp_path: Path):
     regularizer = LikelihoodBudget(budget=0.5)
     module = DPOModule(policy, DPO(0.3), regularizer, optimizer=adamw(1e-2), cache_folder=tmp_path)
-    table = BeforeAfter([HeldOutPairs()])
+    table = BeforeAfter([PairAccuracy()])
     trainer_for(tmp_path, table).fit(module, data_of(tmp_path))
     start = load_causal_lm(policy)
     names = {"pair_accuracy", "logps/chosen", "logps/rejected", "budget/over"}
@@ -69,7 +69,7 @@ def test_figures_before_and_after_equal_plain_forwards(policy: str, tmp_path: Pa
 
 
 def test_a_likelihood_baseline_has_them_too_but_no_budget(policy: str, tmp_path: Path):
-    module, table = SFTModule(policy, optimizer=adamw(1e-2)), BeforeAfter([HeldOutPairs()])
+    module, table = SFTModule(policy, optimizer=adamw(1e-2)), BeforeAfter([PairAccuracy()])
     trainer_for(tmp_path, table).fit(module, data_of(tmp_path))
     assert table.after.keys() == {"pair_accuracy", "logps/chosen", "logps/rejected"}
     check(table.after, module.model, policy)
@@ -83,7 +83,7 @@ def test_a_tie_is_no_hit(policy: str, tmp_path: Path):
             figures = super().row_figures(batch)
             return figures | {"logps/rejected": figures["logps/chosen"]}
 
-    table = BeforeAfter([HeldOutPairs()])
+    table = BeforeAfter([PairAccuracy()])
     trainer_for(tmp_path, table).fit(Level(policy), data_of(tmp_path))
     assert table.before["pair_accuracy"].tolist() == [0.0] * 7
 
@@ -94,7 +94,7 @@ def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
             rejected = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0])
             return {"score_chosen": batch.row_R.float(), "score_rejected": rejected[batch.row_R]}
 
-    table = BeforeAfter([HeldOutPairs()])
+    table = BeforeAfter([PairAccuracy()])
     trainer_for(tmp_path, table).fit(Given(policy), data_of(tmp_path))
     assert {name: values.tolist() for name, values in table.before.items()} == {
         "pair_accuracy": [0, 0, 1, 1, 0, 0, 1],  # the second and the sixth are ties
@@ -108,11 +108,11 @@ def test_of_a_reward_model_scores_decide(policy: str, tmp_path: Path):
 def test_without_validation_pairs_it_says_so_once_and_the_run_trains(
     policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    data, table = data_of(tmp_path, validation=None, validation_size=0.0), BeforeAfter([HeldOutPairs()])
+    data, table = data_of(tmp_path, validation=None, validation_size=0.0), BeforeAfter([PairAccuracy()])
     trainer = trainer_for(tmp_path, table, max_epochs=3)
     trainer.fit(SFTModule(policy), data)
     assert trainer.global_step == 9 and table.before == table.after == {}
-    assert capsys.readouterr().out.count("held-out pairs: none, so nothing is measured of them") == 1
+    assert capsys.readouterr().out.count("validation pairs: none, so nothing is measured of them") == 1
 
 
 def test_a_value_that_is_no_number_is_named(policy: str, tmp_path: Path):
@@ -120,15 +120,31 @@ def test_a_value_that_is_no_number_is_named(policy: str, tmp_path: Path):
     with torch.no_grad():
         module.score_head.weight[0, 0] = math.nan
     with pytest.raises(UserError, match="score_chosen of pair 0 is nan under the weights of"):
-        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(module, data_of(tmp_path))
+        trainer_for(tmp_path, BeforeAfter([PairAccuracy()])).fit(module, data_of(tmp_path))
 
 
 def test_demonstrations_are_no_pairs(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train_size=4, validation_size=4, seed=0)
     with pytest.raises(UserError, match="SFTModule takes batches of the kind pair, and is given demonstration"):
-        trainer_for(tmp_path, BeforeAfter([HeldOutPairs()])).fit(SFTModule(policy), data)
+        trainer_for(tmp_path, BeforeAfter([PairAccuracy()])).fit(SFTModule(policy), data)
 
 
 def test_a_module_that_scores_no_pairs_is_refused():
     with pytest.raises(TypeError, match="needs a module that scores pairs, got LightningModule"):
-        HeldOutPairs()(LightningModule())
+        PairAccuracy()(LightningModule())
+
+
+def test_the_split_is_that_of_what_runs_unless_it_is_named(policy: str, tmp_path: Path):
+    rows = [{"prompt": f"# {i}\n", "chosen": "x", "rejected": "y"} for i in range(5)]
+    test = rows_file(tmp_path / "test.jsonl", rows)
+    data, module = data_of(tmp_path, test=test), DPOModule(policy, DPO(0.3), optimizer=adamw(1e-2))
+    table = BeforeAfter([PairAccuracy(), PairAccuracy(split="test", prefix="told/")])
+    trainer = trainer_for(tmp_path, table)
+    trainer.fit(module, data)
+    assert table.splits["pair_accuracy"] == "validation" and table.splits["told/pair_accuracy"] == "test"
+    assert len(table.before["pair_accuracy"]) == 7 and len(table.before["told/pair_accuracy"]) == 5
+    trainer.test(module, data, verbose=False)
+    assert set(table.splits.values()) == {"test"} and len(table.after["pair_accuracy"]) == 5
+    # The fit measured the told ones too, after its last step.
+    assert table.before.keys() == {f"told/{name}" for name in ("pair_accuracy", "logps/chosen", "logps/rejected")}
+    torch.testing.assert_close(table.after["logps/chosen"], table.after["told/logps/chosen"])
