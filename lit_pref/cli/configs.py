@@ -53,7 +53,7 @@ def _own() -> dict[str, Path]:
 def _check(name: str) -> None:
     file = Path(name)
     if not name or name.startswith("-"):
-        raise UserError("--config: expected a YAML file, as --config configs/dpo.yaml, got nothing")
+        raise UserError("--config: expected a YAML file or a name, as --config dpo, got nothing")
     if not file.exists() and re.search(r"[:{\n]", name):
         return  # YAML itself
     if not file.is_file():

@@ -7,18 +7,15 @@ put their field's name before that and drop the rest.
 
 import inspect
 import re
-import sys
-import traceback
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lit_pref.cli.old_names import KEYS, new_class
+from lit_pref.cli.classes import bases_of, few, in_words, listed, own_classes, wrong_class
+from lit_pref.cli.old_names import KEYS
 from lit_pref.errors import UserError
 
 _INNER = re.compile("\x02(.*?)\x1f(.*?)\x03")  # what the parser of a class has said of a field
@@ -41,9 +38,6 @@ _OF_UNION = ("Does not validate against any", "Problem with given class_path")
 _BRANCHES = re.compile(
     r"^ *- (?!Expected a|Does not validate|Problem with|Not a valid|a class path|a dict)(.*)", re.MULTILINE
 )
-_NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
-_CALLABLES = (Callable, types.FunctionType)
-_PLAIN = (int, float, str, bool, bytes, dict, list, tuple, set, object, types.NoneType, Path)
 # Keys of a configuration that tell whose it is.
 _WHOSE = {
     **dict.fromkeys(("model", "data", "trainer", "seed_everything"), "fit"),
@@ -70,6 +64,8 @@ class PlainParser(ArgumentParser):
         raise UserError(f"{field}: {said}" if field else said)
 
     def format_help(self, *more: Any, **settings: Any) -> str:
+        if self.example:
+            self.usage = f"{self.example} [options]"  # in place of fifty lines of all of them
         shown: str = super().format_help(*more, **settings)
         return _TYPE.sub(r"\1", shown)
 
@@ -111,7 +107,7 @@ def _wrong_null(made: object, frames: Sequence[inspect.FrameInfo]) -> str:
     for name, hint in get_type_hints(type(made).__init__).items():
         is_null = any(each.get(name, 0) is None for each in [*given, getattr(made, "__dict__", {})])
         if is_null and hint is not Any and types.NoneType not in (hint, *get_args(hint)):
-            return f"{name}: expected {_expected(hint)}, got null"
+            return f"{name}: expected {in_words(hint)}, got null"
     return ""
 
 
@@ -137,8 +133,8 @@ def _understood(parser: ArgumentParser, message: str) -> _Mistake:
         return _Mistake("", f"{unknown[1]!r} belongs to no option: expected --option value")
     if named := re.match(r"(?:argument )?(?:-\w/)?--([\w.\-]+): (.*)", message):
         if wrong := re.search("import path string: (.*)", named[2]):  # after --model.help
-            bases = list(_bases(_types(parser).get(named[1].removesuffix(".help"))))
-            return _Mistake(named[1], _wrong_class(bases, None, wrong[1], "") or named[2])
+            bases = list(bases_of(_types(parser).get(named[1].removesuffix(".help"))))
+            return _Mistake(named[1], wrong_class(bases, None, wrong[1], "") or named[2])
         return _Mistake(named[1], named[2].replace("expected one argument", "expected a value, got nothing"))
     if field:
         return _wrong_value(parser, field, message)
@@ -167,7 +163,7 @@ def _what_is_missing(parser: ArgumentParser, names: Sequence[str]) -> str:
     names = [name.rpartition(".")[2] for name in names]
     if _is_inner(parser):
         hint = _types(parser).get(names[0])
-        return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing: expected {_expected(hint)}"
+        return f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} missing: expected {in_words(hint)}"
     given = " and ".join(f"--{name}" for name in names)
     example = f", as in: {parser.example}" if isinstance(parser, PlainParser) and parser.example else ""
     return f"{given} {'are' if len(names) > 1 else 'is'} missing{example}"
@@ -177,7 +173,7 @@ def _unknown_option(parser: ArgumentParser, field: str, name: str) -> _Mistake:
     parts = [*filter(None, field.split(".")), *name.split(".")]
     for place, part in enumerate(parts):
         if part in KEYS and (place or _is_inner(parser)):
-            return _Mistake(".".join(parts[: place + 1]), f"is now called {KEYS[part]}")
+            return _Mistake(".".join(parts[:place]), f"{part} is {KEYS[part]}")
     known, inner = _types(parser), _is_inner(parser)
     first, last = name.partition(".")[0], name.rpartition(".")[2]
     firsts = {each.partition(".")[0] for each in known}
@@ -198,7 +194,7 @@ def _of_classes(known: dict[str, Any]) -> list[str]:
     return [
         f"{option}.{argument}"
         for option, hint in known.items()
-        for each in _own(list(_bases(hint)))
+        for each in own_classes(list(bases_of(hint)))
         for argument in inspect.signature(each).parameters
     ]
 
@@ -206,22 +202,20 @@ def _of_classes(known: dict[str, Any]) -> list[str]:
 def _wrong_value(parser: ArgumentParser, field: str, message: str) -> _Mistake:
     given = next((found[-1] for found in (pattern.findall(message) for pattern in _GIVEN) if found), "")
     hint = _types(parser).get(field)
-    bases = list(_bases(hint))
+    bases = list(bases_of(hint))
     if bases and "is abstract" in message:
         base = " or ".join(each.__name__ for each in bases)
-        return _Mistake(field, f"name the {base} before its arguments: {_listed(bases)}")
+        return _Mistake(field, f"name the {base} before its arguments: {listed(bases)}")
     if nested := _NESTED.fullmatch(given):
         field, given = f"{field}.{nested[1].removesuffix('.class_path')}", nested[2]
     given = given.strip().strip("'\"")
     named = re.findall(r"import path string: ([\w.]+)", message) or _CLASS_PATH.findall(given) or [given]
-    if bases and (said := _wrong_class(bases, hint, named[-1], message)):
+    if bases and (said := wrong_class(bases, hint, named[-1], message)):
         return _Mistake(field, said)
-    expected = _expected(hint)
+    expected = in_words(hint)
     if hint is None:
-        own = [name.removeprefix(f"{field}.") for name in _types(parser) if name.startswith(f"{field}.")]
-        expected = (
-            f"keys and values ({', '.join(own[:6])}{', ...' if len(own) > 6 else ''})" if own else "another value"
-        )
+        keys = [name.removeprefix(f"{field}.") for name in _types(parser) if name.startswith(f"{field}.")]
+        expected = f"keys and values ({few(keys, 6)})" if keys else "another value"
     return _Mistake(field, f"expected {expected}, got {_shown(given)}")
 
 
@@ -231,114 +225,3 @@ def _shown(given: str) -> str:
 
 def _one_line(message: str) -> str:
     return "; ".join(line.strip().removeprefix("- ") for line in message.splitlines() if line.strip())
-
-
-# --- types and classes ------------------------------------------------------------------------------------------------
-
-
-def _expected(hint: Any) -> str:
-    """A type in words: `int or null`, `one of 'a', 'b'`, `Task or null (CodeTask, HumanEval, ...)`."""
-    bases = list(_bases(hint))
-    return f"{_words(hint)} ({_listed(bases)})" if bases else _words(hint)
-
-
-def _words(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(map(_words, arguments)))
-    if origin in _CALLABLES:
-        return _words(arguments[-1])
-    if hint in (None, types.NoneType):
-        return "null"
-    if arguments and origin is not dict:
-        return f"{'tuple' if origin is tuple else 'list'} of {', '.join(dict.fromkeys(map(_words, arguments)))}"
-    if isinstance(hint, TypeVar) or hint in (Any, object):
-        return "another value"
-    return "keys and values" if dict in (origin, hint) else str(getattr(hint, "__name__", hint))
-
-
-def _bases(hint: Any) -> Iterator[type]:
-    """The classes of which a field takes instances, or what makes them."""
-    arguments = get_args(hint)
-    if inspect.isclass(hint) and not arguments:
-        if hint not in _PLAIN and hint.__module__ not in ("builtins", "torch", "datetime", "collections.abc"):
-            yield hint
-    elif get_origin(hint) is not Literal:
-        for each in arguments[-1:] if get_origin(hint) in _CALLABLES else arguments:
-            yield from _bases(each)
-
-
-def _concrete(bases: Sequence[type]) -> list[type]:
-    """All that are imported of these kinds and can be made."""
-    found = list(bases)
-    for each in found:  # which grows on the way
-        below: list[type] = each.__subclasses__()
-        found += [kind for kind in below if kind not in found]
-    public = [each for each in found if not each.__name__.startswith("_") and "<locals>" not in each.__qualname__]
-    return [each for each in public if not inspect.isabstract(each)]
-
-
-def _own(bases: Sequence[type]) -> list[type]:
-    """What to offer: the kit's own classes, else all."""
-    found = sorted(_concrete(bases), key=lambda each: each.__name__)
-    return [each for each in found if each.__module__.startswith("lit_pref.")] or found
-
-
-def _listed(bases: Sequence[type]) -> str:
-    return _few([each.__name__ for each in _own(bases)], 12)
-
-
-def _few(names: Sequence[str], most: int) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _wrong_class(bases: Sequence[type], hint: Any, given: str, message: str) -> str | None:
-    """What is wrong with the name of a class; None where the name is right, or something else was given."""
-    stem = given.rpartition(".")[2]
-    if several := re.search(r"Give the full class path to avoid ambiguity: (.*?)\.$", message, re.MULTILINE):
-        return f"{stem!r} names several classes: expected one of {several[1]}"
-    scalars = any(each in _PLAIN[:4] or get_origin(each) is Literal for each in get_args(hint))
-    if not _NAME.fullmatch(given) or given == "None" or (scalars and not (given[0].isupper() or "." in given)):
-        return None
-    if new := new_class(given):
-        return f"{stem} is now {new}"
-    known = _concrete(bases)
-    if said := _import_mistake(given.rpartition(".")[0]):
-        return said
-    if found := _called(given):
-        if found not in known:
-            return f"{stem} is no {bases[0].__name__}: expected {_listed(bases)}"
-        return f"expected arguments of {stem} as keys and values" if "given class_path" in message else None
-    names = [each.__name__ for each in known]
-    if given in names:
-        return None
-    near = get_close_matches(stem, names, n=1)
-    return f"there is no class {given!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are: {_listed(bases)}")
-
-
-def _import_mistake(module: str) -> str:
-    """Why the module of a class cannot be imported; empty where it can, or where nothing is said of one."""
-    try:
-        import_module(module or __name__)
-    except Exception as error:  # noqa: BLE001 - whatever a module of the user's may raise
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            near = get_close_matches(module, [file.stem for file in Path().glob("*.py")], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "expected one of the working folder or an installed one"
-            return f"there is no module {error.name!r}; {hint}"
-        if isinstance(error, SyntaxError):
-            return f"{error.filename}:{error.lineno}: {error.msg}"
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
-        last = (own or frames)[-1]
-        return f"{last.filename}:{last.lineno}: {type(error).__name__}: {_one_line(str(error))}"
-    return ""
-
-
-def _called(name: str) -> object:
-    """What is called so in an imported module or, without one, among the kit's public names; None where nothing is."""
-    module, _, stem = name.rpartition(".")
-    paths = [module] if module else [path for path in sys.modules if path.startswith("lit_pref.")]
-    public = (vars(sys.modules[path]) for path in paths if module or stem in getattr(sys.modules[path], "__all__", ()))
-    return next((names[stem] for names in public if stem in names), None)

@@ -35,7 +35,7 @@ _DESCRIPTION = (
     "Recipe reward: measure a reward model on pairs, best-of-N or multiple choice, with 95% intervals over items. "
     "The arguments of a class: --evaluations.help BestOfN."
 )
-_EXAMPLE = "lit-pref evaluate --config configs/evaluate/best_of_n.yaml --reward_model my-model"
+_EXAMPLE = "lit-pref evaluate --config evaluate/best_of_n --reward_model my-model"
 
 
 class Measured(NamedTuple):

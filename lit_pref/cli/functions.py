@@ -50,7 +50,7 @@ def run_function(
         parser.add_argument(
             "--recipe", default=recipe.name, help=f"One of {', '.join(recipe.names)}; see each one's --help."
         )
-    parser.add_function_arguments(function)
+    parser.add_function_arguments(function, as_group=False)
     parsed = parser.parse_args(list(arguments))
     try:
         ready = parser.instantiate(parsed)

@@ -10,11 +10,11 @@ CLASSES = {
     "SeccompSandbox": "IsolatedSandbox with level: seccomp",
     "UnsafeSubprocessSandbox": "IsolatedSandbox with level: none",
 }
-# By the last part of the key: only keys that a class does not have are looked up.
+# By the last part of the key; only keys that a class does not have are looked up.
 KEYS = {
-    "engine": "compute",
-    "sampler": "sampled_policy",
-    "made": "answers",
+    "engine": "now compute",
+    "sampler": "now sampled_policy",
+    "made": "now answers",
 }
 COMMANDS = {"tokenizer": "no command any more, but a script of the repository: configs/embedded/tokenizer.py"}
 LOGGED = {"eval/": "validation/"}

@@ -122,7 +122,7 @@ def synthesize(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
             "the problems"
         )
-    overlay = "--config configs/dpo.yaml --config configs/data/pairs.yaml"
+    overlay = "--config dpo --config data/pairs"
     print(f"to train on them: lit-pref fit {overlay} --data.train {output / 'pairs.parquet'}")
 
 

@@ -136,7 +136,7 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
         (["--model.scheduler.warmup=2"], "model.scheduler: warmup must be in [0, 1], got 2.0"),
         (["--model.optimizer=null"], "model.optimizer: expected a class such as torch.optim.AdamW, got null"),
         (["--model.optimizer.lr=.inf"], "model.optimizer: lr must be finite, got inf"),
-        (["--model=null"], "--model is missing, as in: lit-pref fit --config configs/dpo.yaml"),
+        (["--model=null"], "--model is missing, as in: lit-pref fit --config dpo"),
         (["--batch_size=3"], "there is no option 'batch_size'; did you mean 'data.batch_size'?"),
         (["--sampling.temperature=3"], "there is no option 'sampling' here: it is one of lit-pref evaluate"),
         (["--seed_everything=-5"], "seed_everything: expected 0 to 4294967295, got -5"),
@@ -191,7 +191,7 @@ def test_a_missing_configuration_file(command: str, refused: Refused) -> None:
     Path("folder").mkdir()
     assert refused([command, "--config", "none.yaml"]) == "--config: none.yaml does not exist; did you mean nine.yaml?"
     assert refused([command, "--config=folder"]) == "--config: folder is a folder, no YAML file"
-    assert refused([command, "--config"]).startswith("--config: expected a YAML file, as --config configs/dpo.yaml")
+    assert refused([command, "--config"]).startswith("--config: expected a YAML file or a name, as --config dpo")
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_a_missing_configuration_file(command: str, refused: Refused) -> None:
         ("evaluate", "--task is missing, as in: lit-pref evaluate --task HumanEval --policy my-model"),
         ("synthesize", "--output is missing, as in: lit-pref synthesize --output my-pairs --task HumanEval"),
         ("export", "--checkpoint and --output are missing, as in: lit-pref export --checkpoint runs/.../last.ckpt"),
-        ("fit", "--data and --model are missing, as in: lit-pref fit --config configs/dpo.yaml"),
-        ("validate", "--data and --model are missing, as in: lit-pref validate --config configs/dpo.yaml --ckpt_path"),
+        ("fit", "--data and --model are missing, as in: lit-pref fit --config dpo"),
+        ("validate", "--data and --model are missing, as in: lit-pref validate --config dpo --ckpt_path"),
     ],
 )
 def test_a_command_alone(command: str, missing: str, refused: Refused) -> None:
