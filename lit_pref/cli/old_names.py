@@ -13,8 +13,23 @@ CLASSES = {
 # By the last part of the key; only keys that a class does not have are looked up.
 KEYS = {
     "engine": "now compute",
-    "sampler": "now sampled_policy",
     "made": "now answers",
+    "sampler": "now sampled_policy, in a data module samples.sampled_policy",
+    "sampled_policy": "now samples.sampled_policy",
+    "sampling": "now samples.sampling",
+    "cache_folder": "now samples.cache_folder",
+    "problems": "now train_size",
+    "pairs": "now train_size",
+    "descriptions": "now train_size",
+    "held_out": "gone: fit and validate read the validation split, test reads the test split",
+    "held_out_problems": "now validation_size",
+    "held_out_pairs": "now validation_size",
+    "held_out_seed": "gone: validation and test pairs are the same for every seed",
+    "validation_share": "now validation_size",
+    "train_split": "now splits.train",
+    "validation_split": "now splits.validation",
+    "max_tokens_per_batch": "now loading.max_tokens_per_batch",
+    "num_workers": "now loading.num_workers",
 }
 COMMANDS = {"tokenizer": "no command any more, but a script of the repository: configs/embedded/tokenizer.py"}
 LOGGED = {"eval/": "validation/"}

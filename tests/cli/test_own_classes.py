@@ -98,7 +98,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_fit_of_nothing_but_own_classes() -> None:
-    done = command(*FIT, "--trainer.callbacks=my_parts.Spawns", "--data.num_workers=1")
+    done = command(*FIT, "--trainer.callbacks=my_parts.Spawns", "--data.loading.num_workers=1")
     assert done.returncode == 0, done.stderr
     assert "a started process says [42]" in done.stdout
     summary = json.loads(Path("runs/Module/run/summary.json").read_text())
