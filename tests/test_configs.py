@@ -113,13 +113,23 @@ def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     return [f"--data.train={folder / 'pairs.jsonl'}"]
 
 
+# Each of another one's kind, with other sizes or another model: trained by the slow tests.
+TWINS = {"code_dpo_codellama", "code_dpo_codeqwen", "codepmp_rm_logiqa2", "codepmp_pmp_qwen2_7b"}
+TWINS |= {"coder_strong", "coder_weak"}
+
+
+def trained(config: Path) -> Any:
+    marks = [pytest.mark.slow] if config.stem in TWINS else []
+    return pytest.param(config, id=str(config.relative_to(ROOT / "configs")), marks=marks)
+
+
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of all configurations: many train on the same samples and begin with the same figures."""
     return tmp_path_factory.mktemp("cache")
 
 
-@each_config
+@pytest.mark.parametrize("config", [trained(config) for config in CONFIGS])
 def test_trains_two_steps(
     config: Path,
     tmp_path: Path,
