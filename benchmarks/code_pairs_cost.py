@@ -13,6 +13,7 @@ import itertools
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from lit_pref.synthesis.code_pairs.constructions import Material, PairFilters, S
 from lit_pref.synthesis.code_pairs.descriptions import repeated
 from lit_pref.synthesis.code_pairs.steps import DESCRIBED_SCHEMA, MakePairs, WriteCode
 from lit_pref.synthesis.mining.near_duplicates import SeenSnippets
-from lit_pref.synthesis.mining.source_code import SnippetCounts, SnippetSettings, snippets_of_file, unique_snippets
+from lit_pref.synthesis.mining.source_code import SnippetSettings, snippets_of_file, unique_snippets
 
 PARTS = ("describer", "strong", "weak")
 MOST_TOKENS = {"describer": 1024, "strong": 512, "weak": 512}  # as configs/synthesize/code_pairs_deepseek.yaml has it
@@ -50,7 +51,7 @@ def measured(files: int) -> dict[str, float]:
     size = sum(file.content.stat().st_size for file in listed if isinstance(file.content, Path))
     seconds, cut = timed(lambda: [snippets_of_file(file, SnippetSettings()) for file in listed])
     number = sum(len(found.snippets) for found in cut)
-    unique_seconds, snippets = timed(lambda: list(unique_snippets(cut, SnippetCounts())))
+    unique_seconds, snippets = timed(lambda: list(unique_snippets(cut, Counter())))
     said = [snippet.doc for snippet in snippets if snippet.doc]
     batches = [said[start : start + SHARD] for start in range(0, len(said), SHARD)]
     seen = SeenSnippets()

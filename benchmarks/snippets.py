@@ -13,6 +13,7 @@ import resource
 import statistics
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from tree_sitter import Parser
 
 from benchmarks import command
 from lit_pref.syntax.languages import language_of, load
-from lit_pref.synthesis.mining.source_code import SnippetCounts, SnippetSettings, snippets
+from lit_pref.synthesis.mining.source_code import SnippetSettings, snippets
 from lit_pref.synthesis.mining.source_files import SourceFile, source_files
 
 BLOCK = 100  # files in a turn: what else the machine does at a time falls on both sides
@@ -60,12 +61,15 @@ def run(files: Sequence[SourceFile]) -> Pair:
     return Pair(bare, time.process_time() - start - bare)
 
 
-def counted(files: Sequence[SourceFile]) -> SnippetCounts:
+def counted(files: Sequence[SourceFile]) -> Counter[str]:
     """What became of them; raises AssertionError where that does not add up."""
-    counts = SnippetCounts()
+    counts = Counter[str]()
     given = sum(1 for _ in snippets(files, SnippetSettings(), counts))
-    assert counts.files == len(files) == counts.files_used + counts.dropped_files.total()
-    assert given == counts.snippets == counts.definitions - counts.dropped_definitions.total()
+    dropped = Counter[str]()
+    for name, count in counts.items():
+        dropped[name.partition(":")[0]] += count
+    assert counts["files"] == len(files) == counts["files used"] + dropped["dropped files"]
+    assert given == counts["snippets"] == counts["definitions"] - dropped["dropped definitions"]
     return counts
 
 
@@ -102,14 +106,14 @@ def main() -> None:
         "ratio": statistics.median(pair.bare / pair.ours for pair in pairs),
         "ratios": [pair.bare / pair.ours for pair in pairs],
         "peak_growth_megabytes_of_five_times": peak_megabytes() - before,
-        "counts": counts.flat(),
+        "counts": dict(counts),
         "machine": command.machine(),
     }
     print(f"{len(files):,} files, {megabytes:.1f} MB, {figures['machine']}, medians of {arguments.runs} runs")
     print(f"{'tree-sitter, parsing alone':28} {bare:>6.2f} MB/s of processor time")
     print(f"{'source code to snippets':28} {ours:>6.2f} MB/s  {figures['ratio']:.2f}")
     print(f"five times as much: {figures['peak_growth_megabytes_of_five_times']:.0f} MB more at the peak")
-    for name, count in counts.flat().items():
+    for name, count in counts.items():
         print(f"{name:44} {count:>8,}")
     command.write_json(arguments.json, figures)
 

@@ -22,7 +22,6 @@ from lit_pref.storage.shards import ShardWriter, read_counts
 from lit_pref.synthesis.mining.snippets import Snippet
 from lit_pref.synthesis.mining.source_code import (
     FileSnippets,
-    SnippetCounts,
     SnippetSettings,
     snippets_of_file,
     unique_snippets,
@@ -72,18 +71,18 @@ class ExtractSnippets(Stage):
         return {**self.source, "settings": asdict(self.settings), "format": 1}
 
     def rows(self, index: int) -> ShardRows:
-        rows, counts = list[Row](), SnippetCounts()
+        rows, counts = list[Row](), Counter[str]()
         for file in self.files[index]:
             found = snippets_of_file(file, self.settings)
-            counts.add(found.counts)
+            counts.update(found.counts)
             rows += [{**s._asdict(), "key": key} for s, key in zip(found.snippets, found.keys, strict=True)]
-        return ShardRows(rows, counts.flat())
+        return ShardRows(rows, counts)
 
     @staticmethod
     def found(rows: Sequence[Row]) -> FileSnippets:
         """What a shard's rows hold, as of one file, without its counts."""
         snippets = tuple(snippet_of(row) for row in rows)
-        return FileSnippets(snippets, tuple(row["key"] for row in rows), SnippetCounts())  # type: ignore[misc]
+        return FileSnippets(snippets, tuple(row["key"] for row in rows), Counter())  # type: ignore[misc]
 
 
 def cut_snippets(output: Path, source: Source, settings: SnippetSettings, limit: int | None, runner: Runner) -> None:
@@ -114,15 +113,15 @@ class _Cutting(NamedTuple):
 
     def distinct(self, counts: Counter[str]) -> Iterator[Row]:
         """Snippets without duplicates, up to the limit; `counts` has all of them once the stream has ended."""
-        cut, duplicates, kept = Counter[str](), SnippetCounts(), 0
+        cut, duplicates, kept = Counter[str](), Counter[str](), 0
         with closing(self._extracted(cut)) as files:
             for snippet in islice(unique_snippets(files, duplicates), self.limit):
                 kept += 1
                 if self.limit is not None:
                     self.advance(kept)
                 yield snippet._asdict()
-        for found in (cut, duplicates.flat()):  # the latter takes duplicates off
-            counts.update(found)
+        for name in sorted(cut | +duplicates, key=_order):
+            counts[name] += cut[name] + duplicates[name]  # the latter takes duplicates off
         counts["snippets beyond the limit"] = counts["snippets"] - kept
 
     def _extracted(self, cut: Counter[str]) -> Stream[FileSnippets, None, None]:
@@ -140,6 +139,14 @@ class _Cutting(NamedTuple):
                 if self.limit is None:
                     self.advance(files)
                 yield ExtractSnippets.found(rows_of(folder, index))
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Of counts for people: files, what became of them, definitions, what became of these."""
+    what, _, reason = name.partition(":")
+    return ("files", "files used", "dropped files", "definitions", "snippets", "dropped definitions").index(
+        what
+    ), reason
 
 
 def _waves(files: Iterator[SourceFile]) -> Iterator[dict[int, list[SourceFile]]]:

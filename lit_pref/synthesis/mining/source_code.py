@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -63,64 +63,29 @@ class SnippetSettings:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
 
 
-@dataclass
-class SnippetCounts:
-    """What became of files and definitions: each is used or kept, or dropped for one reason.
-
-    files = files_used + all of dropped_files; definitions = snippets + all of dropped_definitions.
-    """
-
-    files: int = 0
-    files_used: int = 0
-    definitions: int = 0
-    snippets: int = 0
-    dropped_files: Counter[str] = field(default_factory=Counter)
-    dropped_definitions: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: "SnippetCounts") -> None:
-        """Add another's counts, such as those of one more file."""
-        self.files += other.files
-        self.files_used += other.files_used
-        self.definitions += other.definitions
-        self.snippets += other.snippets
-        self.dropped_files.update(other.dropped_files)
-        self.dropped_definitions.update(other.dropped_definitions)
-
-    def flat(self) -> dict[str, int]:
-        """All of them by one name each, as shards keep them: `files`, `dropped files: too large`, ..."""
-        return {
-            "files": self.files,
-            "files used": self.files_used,
-            **{f"dropped files: {reason}": count for reason, count in sorted(self.dropped_files.items())},
-            "definitions": self.definitions,
-            "snippets": self.snippets,
-            **{f"dropped definitions: {reason}": count for reason, count in sorted(self.dropped_definitions.items())},
-        }
-
-
 class FileSnippets(NamedTuple):
     """What one file gives. Can be pickled.
 
     snippets: in the order of their place.
     keys: one a snippet, opaque: by these `unique_snippets` knows it again.
-    counts: of this file; duplicates are not yet taken off.
+    counts: of this file, by one name each, as shards keep them; duplicates are not yet taken off. "files" are
+        "files used" and all "dropped files: reason", "definitions" are "snippets" and "dropped definitions: reason".
     """
 
     snippets: tuple[Snippet, ...]
     keys: tuple[bytes, ...]
-    counts: SnippetCounts
+    counts: Counter[str]
 
 
 def snippets_of_file(file: SourceFile, settings: SnippetSettings) -> FileSnippets:
     """Stage one: a pure function of the file and the settings; what a file holds is counted and never raises."""
-    counts = SnippetCounts(files=1)
+    counts = Counter({"files": 1})
     try:
         tree = _tree(file, settings)
     except RefusedFileError as error:
-        counts.dropped_files[error.reason] += 1
+        counts[f"dropped files: {error.reason}"] += 1
         return FileSnippets((), (), counts)
-    counts.files_used = 1
-    counts.definitions = len(tree.definitions)
+    counts.update({"files used": 1, "definitions": len(tree.definitions)})
     spans = credential_spans(tree.source, tree.words)
     kept, codes = list[Definition](), list[str]()
     for definition in tree.definitions:
@@ -129,11 +94,11 @@ def snippets_of_file(file: SourceFile, settings: SnippetSettings) -> FileSnippet
             code = tree.code(definition)
             reason = "too many characters" if len(code) > settings.max_characters else ""
         if reason:
-            counts.dropped_definitions[reason] += 1
+            counts[f"dropped definitions: {reason}"] += 1
         else:
             kept.append(definition)
             codes.append(code)
-    counts.snippets = len(kept)
+    counts["snippets"] = len(kept)
     if not kept:
         return FileSnippets((), (), counts)
     found = tuple(_snippet(file.origin, tree, *each) for each in zip(kept, codes, strict=True))
@@ -143,7 +108,7 @@ def snippets_of_file(file: SourceFile, settings: SnippetSettings) -> FileSnippet
     return FileSnippets(found, tuple(packed[at : at + width] for at in range(0, len(packed), width)), counts)
 
 
-def unique_snippets(files: Iterable[FileSnippets], counts: SnippetCounts) -> Iterator[Snippet]:
+def unique_snippets(files: Iterable[FileSnippets], counts: Counter[str]) -> Iterator[Snippet]:
     """Stage two: the snippets without duplicates and near-duplicates; the first in the order of `files` stays.
 
     counts: the files' counts are added to it and duplicates taken off; they add up whenever a snippet is given.
@@ -154,7 +119,7 @@ def unique_snippets(files: Iterable[FileSnippets], counts: SnippetCounts) -> Ite
     with closing(SeenSnippets()) as seen:
         found, keys = list[Snippet](), list[bytes]()
         for file in files:
-            counts.add(file.counts)
+            counts.update(file.counts)
             found += file.snippets
             keys += file.keys
             if len(found) >= _BATCH:
@@ -164,22 +129,21 @@ def unique_snippets(files: Iterable[FileSnippets], counts: SnippetCounts) -> Ite
 
 
 def snippets(
-    files: Iterable[SourceFile], settings: SnippetSettings | None = None, counts: SnippetCounts | None = None
+    files: Iterable[SourceFile], settings: SnippetSettings | None = None, counts: Counter[str] | None = None
 ) -> Iterator[Snippet]:
     """Both stages in this process: `snippets(source_files("src"))`."""
     settings = settings or SnippetSettings()
-    return unique_snippets(
-        (snippets_of_file(file, settings) for file in files), SnippetCounts() if counts is None else counts
-    )
+    cut = (snippets_of_file(file, settings) for file in files)
+    return unique_snippets(cut, Counter() if counts is None else counts)
 
 
-def _new(found: list[Snippet], keys: list[bytes], seen: SeenSnippets, counts: SnippetCounts) -> list[Snippet]:
+def _new(found: list[Snippet], keys: list[bytes], seen: SeenSnippets, counts: Counter[str]) -> list[Snippet]:
     if not found:
         return []
     verdicts = seen.add(np.frombuffer(b"".join(keys), np.int64).reshape(len(keys), -1))
     new = [snippet for snippet, verdict in zip(found, verdicts, strict=True) if verdict is None]
-    counts.snippets -= len(found) - len(new)
-    counts.dropped_definitions.update(verdict for verdict in verdicts if verdict is not None)
+    counts["snippets"] -= len(found) - len(new)
+    counts.update(f"dropped definitions: {verdict}" for verdict in verdicts if verdict is not None)
     return new
 
 

@@ -37,7 +37,7 @@ def test_a_definition_with_a_credential_is_dropped_and_no_other(line):
     text = f"def leaks():\n    {line}\n    return 1\n\n\ndef innocent():\n    x = 1\n    return x\n"
     of_file = snippets_of_file(SourceFile("a.py", ".py", text), SnippetSettings())
     assert [snippet.name for snippet in of_file.snippets] == ["innocent"]
-    assert of_file.counts.dropped_definitions == {"credential": 1}
+    assert of_file.counts["dropped definitions: credential"] == 1
 
 
 @pytest.mark.parametrize(

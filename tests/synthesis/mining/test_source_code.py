@@ -3,11 +3,11 @@
 import pickle
 import random
 import tracemalloc
+from collections import Counter
 
 import pytest
 
 from lit_pref.synthesis.mining.source_code import (
-    SnippetCounts,
     SnippetSettings,
     snippets,
     snippets_of_file,
@@ -34,13 +34,19 @@ def found(text, name="a.py", settings=SETTINGS):
     of_file = snippets_of_file(file(text, name), settings)
     counts = of_file.counts
     check(counts, len(of_file.snippets))
-    return [snippet.name for snippet in of_file.snippets], dict(counts.dropped_definitions or counts.dropped_files)
+    return [snippet.name for snippet in of_file.snippets], dropped(counts, "definitions") or dropped(counts, "files")
+
+
+def dropped(counts, what):
+    """By reason."""
+    start = f"dropped {what}: "
+    return {name.removeprefix(start): count for name, count in counts.items() if name.startswith(start)}
 
 
 def check(counts, snippet_count):
-    assert counts.files == counts.files_used + counts.dropped_files.total()
-    assert counts.definitions == counts.snippets + counts.dropped_definitions.total()
-    assert counts.snippets == snippet_count
+    assert counts["files"] == counts["files used"] + sum(dropped(counts, "files").values())
+    assert counts["definitions"] == counts["snippets"] + sum(dropped(counts, "definitions").values())
+    assert counts["snippets"] == snippet_count
 
 
 def test_a_snippet_and_where_it_is_from():
@@ -109,29 +115,29 @@ def test_files_without_definitions_and_of_other_kinds():
     assert found("x = 1\n") == ([], {"no definition": 1})
     assert found("") == ([], {"empty": 1})
     refused = SourceFile("a.txt", ".txt", None, "not source code")
-    assert snippets_of_file(refused, SETTINGS).counts.dropped_files == {"not source code": 1}
+    assert dropped(snippets_of_file(refused, SETTINGS).counts, "files") == {"not source code": 1}
 
 
 def test_a_line_of_50_megabytes_is_refused_unread(tmp_path):
     with (tmp_path / "a.py").open("wb") as stream:
         stream.truncate(50_000_000)
     (tmp_path / "b.py").write_text(function("f"))
-    counts = SnippetCounts()
+    counts = Counter()
     tracemalloc.start()
     names = [snippet.name for snippet in snippets(source_files(tmp_path), counts=counts)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert names == ["f"] and counts.dropped_files == {"too large": 1} and peak < 5_000_000
+    assert names == ["f"] and dropped(counts, "files") == {"too large": 1} and peak < 5_000_000
 
 
 def test_the_first_of_equal_snippets_stays_and_counts_add_up():
     near = function("f", 30).replace("def f", "def g")  # one word of 59 differs
     again = "class A:\n    pass\n\n" + function("f", 30)
     files = [file(function("f", 30), "a.py"), file(near, "b.py"), file(again, "c.py")]
-    counts = SnippetCounts()
+    counts = Counter()
     assert [(each.origin, each.name) for each in snippets(files, counts=counts)] == [("a.py", "f")]
     check(counts, 1)
-    assert counts.flat() == {
+    assert counts == {
         "files": 3,
         "files used": 3,
         "definitions": 4,
@@ -144,12 +150,12 @@ def test_the_first_of_equal_snippets_stays_and_counts_add_up():
 
 def test_the_stages_compose_over_processes_in_any_split():
     files = [file("".join(function(f"f{n}", seed=(n * m) % 40) for m in range(5)), f"{n}.py") for n in range(30)]
-    expected = SnippetCounts()
+    expected = Counter()
     whole = list(snippets(files, SETTINGS, expected))
     check(expected, len(whole))
     assert 0 < len(whole) < 150
     sent = [pickle.loads(pickle.dumps(snippets_of_file(each, SETTINGS))) for each in reversed(files)]
-    counts = SnippetCounts()
+    counts = Counter()
     assert list(unique_snippets(reversed(sent), counts)) == whole
     assert counts == expected
 
@@ -187,7 +193,7 @@ def test_any_bytes_are_counted_and_never_an_error():
     pieces = [function("f").encode(), *b"class A {|def f(:\n|'''|\\|/*|#if\n|\t(|}\n".split(b"|")]
     noise = [b"\xff\xfe", b"\0", *[b""] * 10]
     suffixes = (".py", ".js", ".ts", ".tsx", ".java", ".go", ".rs", ".c", ".cpp", ".h", ".ipynb")
-    counts = SnippetCounts()
+    counts = Counter()
     files = [
         SourceFile(
             f"{n}",
@@ -198,4 +204,4 @@ def test_any_bytes_are_counted_and_never_an_error():
     ]
     kept = sum(1 for _ in snippets(files, SnippetSettings(min_lines=1), counts))
     check(counts, kept)
-    assert counts.files == 400 and counts.files_used > 20
+    assert counts["files"] == 400 and counts["files used"] > 20
