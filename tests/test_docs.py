@@ -24,7 +24,7 @@ from lit_pref.cli.synthesize import synthesize
 from lit_pref.cli.synthesize_code_pairs import code_pairs
 from lit_pref.data.formats.pairs import PairKeys, to_pair
 from lit_pref.data.reading.rows import Row
-from lit_pref.evaluation.held_out_pairs import pair_figures
+from lit_pref.evaluation.pair_accuracy import pair_figures
 from lit_pref.losses import ChosenNLL, LikelihoodBudget
 from lit_pref.metrics import preference_statistics, reward_statistics
 from lit_pref.types import PairLogps
