@@ -15,10 +15,11 @@ from lit_pref.generation.rows import CachedRows, Prompts, RecomputedRows, Rows, 
 from lit_pref.models import rope_regime
 from lit_pref.models.exactness import (
     NOT_CAUSAL,
+    Alone,
+    alone,
     distance,
     identity,
     reason,
-    rounding,
     sees_later_tokens,
     undisturbed,
 )
@@ -65,15 +66,6 @@ def decoding(model: "PreTrainedModel") -> Decoding:
     return found
 
 
-class _Expected(NamedTuple):
-    """Logits of each sequence alone, and how far off rounding may be."""
-
-    tokens: Probe
-    long_TV: Tensor
-    short_TV: Tensor
-    limit: float
-
-
 def _try(model: "PreTrainedModel") -> Decoding | str:
     """Or why there is none."""
     name = type(model).__name__
@@ -83,15 +75,10 @@ def _try(model: "PreTrainedModel") -> Decoding | str:
         logits_BTV: Tensor = model(input_ids=ids_BT, use_cache=False).logits
         return logits_BTV.float()
 
-    try:
-        long_TV, short_TV = run(tokens.long_T[None])[0], run(tokens.short_T[None])[0]
-        if not (long_TV.isfinite().all() and short_TV.isfinite().all()):
-            return _WAYS[0]  # broken weights tell nothing of an architecture; what they say is refused by prompt
-        limit = rounding(model, lambda: run(tokens.long_T[None])[0], long_TV)
-    except Exception as error:  # noqa: BLE001 - an architecture may raise anything
-        return f"{name} does not run on token ids alone ({reason(error)})"
-    if len(long_TV) != len(tokens.long_T):
-        return f"{name} does not give one row of logits a token"
+    given = alone(model, tokens, run)
+    if not isinstance(given, Alone):
+        return given or _WAYS[0]  # what broken weights say is refused by prompt
+    long_TV, short_TV, limit = given
     if distance(long_TV[: tokens.common], short_TV[: tokens.common]) > limit:
         if sees_later_tokens(run, tokens.long_T, long_TV, limit):
             return f"{name} {NOT_CAUSAL}"
@@ -99,8 +86,8 @@ def _try(model: "PreTrainedModel") -> Decoding | str:
     off = ""
     for way in _candidates(model):
         try:
-            worst = _distance(model, way, _Expected(tokens, long_TV, short_TV, limit))
-        except Exception as error:  # noqa: BLE001 - as above
+            worst = _distance(model, way, tokens, given)
+        except Exception as error:  # noqa: BLE001 - an architecture may raise anything
             off = reason(error)
         else:
             if worst <= limit:
@@ -118,9 +105,9 @@ def _candidates(model: "PreTrainedModel") -> Sequence[Decoding]:
     return _WAYS[1:] if by_column or getattr(config, "attn_temperature_tuning", False) else _WAYS
 
 
-def _distance(model: "PreTrainedModel", way: Decoding, expected: _Expected) -> float:
+def _distance(model: "PreTrainedModel", way: Decoding, tokens: Probe, expected: Alone) -> float:
     """How far off logits are at worst, for prompts that change places and part in two steps."""
-    long_T, short_T, _ = expected.tokens
+    long_T, short_T, _ = tokens
     long, short = (4, 2) if way.padded else (4, 4)
     ids_RT = torch.stack([long_T[:long], torch.cat([short_T.new_zeros(long - short), short_T[:short]])])
     attended_RT = torch.arange(long, device=ids_RT.device) >= ids_RT.new_tensor([[0], [long - short]])
@@ -129,7 +116,7 @@ def _distance(model: "PreTrainedModel", way: Decoding, expected: _Expected) -> f
     wanted = [torch.stack([expected.long_TV[long - 1], expected.short_TV[short - 1]])]
     found.append(rows.branch(ids_RT.new_tensor([1, 0]), torch.stack([short_T[short], long_T[long]])))
     wanted.append(torch.stack([expected.short_TV[short], expected.long_TV[long]]))
-    tokens = torch.stack([short_T[short + 1], long_T[long + 1], long_T[long + 1]])
-    found.append(rows.branch(ids_RT.new_tensor([0, 1, 1]), tokens))
+    last_R = torch.stack([short_T[short + 1], long_T[long + 1], long_T[long + 1]])
+    found.append(rows.branch(ids_RT.new_tensor([0, 1, 1]), last_R))
     wanted.append(torch.stack([expected.short_TV[short + 1], *[expected.long_TV[long + 1]] * 2]))
     return distance(torch.cat(found), torch.cat(wanted))

@@ -29,10 +29,13 @@ class LinearHead:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits [n, V] of hidden states [n, D]."""
-        scores = linear(hidden, self.weight_VD, self.bias_V)
-        if self.scale != 1.0:
-            scores = scores * self.scale
-        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+        return scaled(linear(hidden, self.weight_VD, self.bias_V), self.scale, self.softcap)
+
+
+def scaled(scores: Tensor, scale: float, softcap: float | None) -> Tensor:
+    if scale != 1.0:
+        scores = scores * scale
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
 class TokenScores(NamedTuple):

@@ -123,23 +123,39 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {line[:160]}"
 
 
+class Alone(NamedTuple):
+    """What a model gives of each sequence of a probe alone, a row a token, and how far off rounding may be."""
+
+    long_TV: Tensor
+    short_TV: Tensor
+    limit: float
+
+
+def alone(model: "PreTrainedModel", tokens: Probe, run: Callable[[Tensor], Tensor]) -> Alone | str | None:
+    """Or why it gives nothing; None where its weights are broken, which tells nothing of an architecture."""
+    name = type(model).__name__
+    try:
+        long_TV, short_TV = run(tokens.long_T[None])[0], run(tokens.short_T[None])[0]
+        if not (long_TV.isfinite().all() and short_TV.isfinite().all()):
+            return None
+        limit = rounding(model, lambda: run(tokens.long_T[None])[0], long_TV)
+    except Exception as error:  # noqa: BLE001 - an architecture may raise anything
+        return f"{name} does not run on token ids alone ({reason(error)})"
+    return Alone(long_TV, short_TV, limit) if len(long_TV) == len(tokens.long_T) else f"{name} gives no row a token"
+
+
 def _try(model: "PreTrainedModel", run_trees: TreeRun | None) -> Exactness:
     name = type(model).__name__
-    long_T, short_T, common = tokens = probe(model)
+    long_T, _, common = tokens = probe(model)
 
     def run(ids_BT: Tensor) -> Tensor:
         hidden_BTD: Tensor = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD
 
-    try:
-        long_TD, short_TD = run(long_T[None])[0], run(short_T[None])[0]
-        if not (long_TD.isfinite().all() and short_TD.isfinite().all()):
-            return Exactness()  # broken weights tell nothing of an architecture, and are told of elsewhere
-        limit = rounding(model, lambda: run(long_T[None])[0], long_TD)
-    except Exception as error:  # noqa: BLE001 - an architecture may raise anything
-        return Exactness(refusal=f"{name} does not run on token ids alone ({reason(error)})")
-    if long_TD.shape[0] != len(long_T):
-        return Exactness(refusal=f"{name} does not give one hidden state a token")
+    given = alone(model, tokens, run)
+    if not isinstance(given, Alone):
+        return Exactness(refusal=given)  # broken weights are told of elsewhere
+    long_TD, short_TD, limit = given
     if sees_later_tokens(run, long_T, long_TD, limit):
         return Exactness(refusal=f"{name} {NOT_CAUSAL}")
 
@@ -147,7 +163,7 @@ def _try(model: "PreTrainedModel", run_trees: TreeRun | None) -> Exactness:
         """Why not, in words."""
         try:
             off = distance(found(), expected)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - an architecture may raise anything
             return reason(error)
         return None if off <= limit else f"hidden states are off by {off:.1g}"
 

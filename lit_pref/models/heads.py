@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from lit_pref.errors import UserError
-from lit_pref.losses.logps import LinearHead
+from lit_pref.losses.logps import LinearHead, scaled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,17 +38,7 @@ def lm_head(model: "PreTrainedModel") -> Callable[[Tensor], Tensor]:
     factor, cap = _factor(model, reads), _cap(model, reads)
     if type(head) is nn.Linear and type(head.weight) in (Tensor, nn.Parameter) and not _has_hooks(head):
         return LinearHead(head.weight, head.bias, factor, cap)
-
-    def logits(hidden: Tensor) -> Tensor:
-        """[n, D] to [n, V]."""
-        scores: Tensor = head(hidden)
-        if factor != 1.0:
-            scores = scores * factor
-        if cap is not None:
-            scores = torch.tanh(scores / cap) * cap
-        return scores
-
-    return logits
+    return lambda hidden: scaled(head(hidden), factor, cap)
 
 
 def _has_hooks(module: nn.Module) -> bool:

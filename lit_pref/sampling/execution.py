@@ -145,7 +145,8 @@ def execution_pairs(
         passing = [sample for sample in usable if sample.outcome is Outcome.PASSED]
         failing = [sample for sample in usable if sample.outcome is not Outcome.PASSED]
         counts.update(filter(None, left_out))
-        counts.update({"problems": 1, "samples": len(graded), "duplicate samples": _duplicates(graded)})
+        duplicates = len(graded) - len({sample.completion.text for sample in graded})
+        counts.update({"problems": 1, "samples": len(graded), "duplicate samples": duplicates})
         if not passing or not failing:
             why = "all passed" if passing else "all failed" if failing else "without usable samples"
             counts[f"problems {why}"] += 1
@@ -196,10 +197,6 @@ def _why_left_out(sample: GradedSample) -> str | None:
     if not sample.completion.token_ids and not sample.completion.text.strip():
         return "empty samples"
     return None
-
-
-def _duplicates(graded: Sequence[GradedSample]) -> int:
-    return len(graded) - len({sample.completion.text for sample in graded})
 
 
 def _matched(

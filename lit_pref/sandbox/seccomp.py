@@ -166,10 +166,6 @@ def _allow_list() -> list[_Instruction]:
     return [*code, _leave(_ERRNO | errno.EPERM)]
 
 
-def _pack(code: list[_Instruction]) -> bytes:
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
-
-
 def forbid_new_privileges() -> None:
     """For this process and its children; the kernel wants it before a filter without root."""
     if _MACHINE not in _COLUMN:
@@ -181,7 +177,7 @@ class _Filter:
     """A filter that is built once; each process puts its own number into its places."""
 
     def __init__(self, code: list[_Instruction]) -> None:
-        packed = _pack(code)
+        packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
         self._code = ctypes.create_string_buffer(packed, len(packed))
         self._bytes = memoryview(self._code).cast("B")
         number = struct.pack("=I", _ANYBODY)

@@ -46,11 +46,12 @@ def first_leak(sandbox: Sandbox) -> str | None:
         canary.write_text("alive")
         server.bind(("", 0))
         server.listen()
+        beside = str(Path(os.__file__).with_name("lit_pref_sandbox_was_here"))
         attempts = {
             "reach the network": f"attempt(lambda: connect({server.getsockname()[1]}))",
             "read a file outside": f"attempt(lambda: open_for({str(canary)!r}, os.O_RDONLY))",
             "write a file outside": f"attempt(lambda: open_for({str(canary)!r}, os.O_WRONLY))",
-            "create a file beside the standard library": f"attempt(lambda: open_for({_beside_library()!r}, 66))",
+            "create a file beside the standard library": f"attempt(lambda: open_for({beside!r}, 66))",
             "change a device": "attempt(lambda: os.utime('/dev/null'))",
             "start a process": "attempt(fork)",
             "see another process": f"attempt(lambda: os.kill({os.getpid()}, 0))",
@@ -64,10 +65,6 @@ def first_leak(sandbox: Sandbox) -> str | None:
         if not verdict.passed:
             return f"a program could {what} ({verdict.outcome}; {verdict.detail})"
     return None
-
-
-def _beside_library() -> str:
-    return str(Path(os.__file__).with_name("lit_pref_sandbox_was_here"))
 
 
 def _home_entries() -> list[str]:

@@ -225,16 +225,12 @@ def _masks(model: "PreTrainedModel", batch: TreeBatch, make: Callable[[int | Non
     config = model.config.get_text_config()
     window = _sliding_window(model)
     layer_types = set(getattr(config, "layer_types", None) or ())
-    if window is None or _longest_path(batch) <= window or layer_types == {"full_attention"}:
+    longest = max(span.prompt + max(span.branches) for span in batch.spans)
+    if window is None or longest <= window or layer_types == {"full_attention"}:
         return make(None)
     if "full_attention" in layer_types:
         return {"full_attention": make(None), "sliding_attention": make(window)}
     return make(window)
-
-
-def _longest_path(batch: TreeBatch) -> int:
-    """Tokens of the longest prompt with one of its branches."""
-    return max(span.prompt + max(span.branches) for span in batch.spans)
 
 
 def _sliding_window(model: "PreTrainedModel") -> int | None:

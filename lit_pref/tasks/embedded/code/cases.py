@@ -39,7 +39,7 @@ def make_cases(draft: Draft, rng: random.Random) -> tuple[Case, ...] | None:
     solve, condition = _compile(draft)
     first, rest = draft.arguments[0], draft.arguments[1:]
     literals = [int(number) for number in _LITERAL.findall(draft.description)]
-    edges = _edges(first)
+    edges = (int(first.choices[0]),) if first.choices else _EDGES[first.kind]
     cases: list[Case] = []
     branches = 0
     for index in range(NUM_CASES):
@@ -68,10 +68,6 @@ def _compile(draft: Draft) -> tuple[Function, Function | None]:
     namespace: dict[str, Function] = {}
     exec(compile(source, "<reference>", "exec"), namespace)
     return namespace["solve"], namespace.get("condition")
-
-
-def _edges(argument: Argument) -> tuple[Value, ...]:
-    return (int(argument.choices[0]),) if argument.choices else _EDGES[argument.kind]
 
 
 def _draw_value(rng: random.Random, argument: Argument, numbers: Sequence[int]) -> Value:
