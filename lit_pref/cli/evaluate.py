@@ -15,8 +15,9 @@ from pathlib import Path
 from rich import get_console
 
 import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
+from lit_pref.cli.evaluate_reward import REWARD
 from lit_pref.cli.export import read_option
-from lit_pref.cli.functions import Recipe, chosen_recipe, results_folder, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, of_option, results_folder, run_command, writable_folder
 from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
@@ -32,8 +33,6 @@ from lit_pref.storage.files import JsonValue, write_json
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
 
-RECIPES = ("pass_at_k", "reward")
-"""pass_at_k: `evaluate` below, the default; reward: a reward model on pairs, best-of-N and multiple choice."""
 _DESCRIPTION = (
     "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
     "a file of samples on a task, with 95% intervals over problems. The arguments of a class: --task.help HumanEval."
@@ -80,7 +79,7 @@ def evaluate(
         raise UserError(f"give one of --{', --'.join(origins)}, got {' and '.join(named) or 'none of them'}")
     ks = _checked_ks(k)
     folder = results_folder(output, task.name)
-    with _for_user("--problems"):
+    with of_option("--problems"):
         chosen = problems_of(task, split, problems, seed)
     start = time.monotonic()
     if samples_file is not None:
@@ -202,16 +201,6 @@ def _check_samples(drawn: Samples, problems: Sequence[Problem], ks: Sequence[int
 
 
 @contextmanager
-def _for_user(option: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{option}: {error}") from error
-
-
-@contextmanager
 def _interrupted(again: str) -> Iterator[None]:
     """Say with Ctrl-C how to go on."""
     try:
@@ -220,15 +209,5 @@ def _interrupted(again: str) -> Iterator[None]:
         raise KeyboardInterrupt(f"the same command, {again}") from None
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
 def run(arguments: list[str]) -> None:
-    """Run the recipe that the arguments or a YAML file name."""
-    recipe = Recipe(chosen_recipe(arguments, RECIPES, default="pass_at_k"), "evaluate", RECIPES)
-    if recipe.name == "reward":
-        from lit_pref.cli.evaluate_reward import run_reward
-
-        run_reward(arguments[1:], recipe)
-    else:
-        run_function(evaluate, arguments[1:], _EXAMPLE, _DESCRIPTION, recipe)
+    run_command(arguments, {"pass_at_k": Recipe(evaluate, _EXAMPLE, _DESCRIPTION), "reward": REWARD})

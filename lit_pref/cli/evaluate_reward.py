@@ -18,7 +18,7 @@ import lit_pref.generation
 import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.callbacks.before_after import evaluate
 from lit_pref.cli.export import read_option
-from lit_pref.cli.functions import Recipe, results_folder, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, results_folder, writable_folder
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
 from lit_pref.evaluation import BestOfN, Evaluation, PairAccuracy, PassAtK
@@ -197,5 +197,4 @@ def _check(evaluations: Sequence[Evaluation], reward_model: str | None, checkpoi
         raise UserError(f"--calibration_bins: must be >= 1, got {bins}")
 
 
-def run_reward(arguments: list[str], recipe: Recipe) -> None:
-    run_function(evaluate_reward, arguments, _EXAMPLE, _DESCRIPTION, recipe)
+REWARD = Recipe(evaluate_reward, _EXAMPLE, _DESCRIPTION)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_pref.callbacks.checkpoint_io import read_checkpoint
-from lit_pref.cli.functions import run_function
+from lit_pref.cli.functions import Recipe, run_command
 from lit_pref.errors import UserError
 from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.models.checkpoints import checkpoint_model
@@ -45,4 +45,5 @@ def read_option(option: str, path: Path) -> dict[str, Any]:
 
 
 def run(arguments: list[str]) -> None:
-    run_function(export, arguments[1:], "lit-pref export --checkpoint runs/.../last.ckpt --output my-model")
+    example = "lit-pref export --checkpoint runs/.../last.ckpt --output my-model"
+    run_command(arguments, {"export": Recipe(export, example)})

@@ -1,10 +1,11 @@
-"""A function's arguments as a command's options: YAML files, classes by their bare names, mistakes in a sentence.
+"""Functions as commands: their arguments are options and YAML keys, classes go by their bare names.
 
-A command may have recipes, each a function of its own: `chosen_recipe` finds which one the arguments or files name.
+A command may have recipes, each a function of its own; `--recipe` or a YAML file names one.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,44 +22,49 @@ from lit_pref.machine.processors import usable_processors
 
 
 class Recipe(NamedTuple):
-    """One of a command's functions. name: of the recipe; command: whose it is; names: of all its recipes."""
+    """One of a command's functions.
 
-    name: str
-    command: str
-    names: Sequence[str]
-
-
-def run_function(
-    function: Callable[..., None],
-    arguments: Sequence[str],
-    example: str,
-    description: str | None = None,
-    recipe: Recipe | None = None,
-) -> None:
-    """Call the function, which is the command of its name, with what the arguments say.
-
-    example: a whole command, shown where an argument is missing.
+    example: a whole command, shown by `--help` and where an argument is missing.
     description: what `--help` says first; by default the function's own words.
-    recipe: where the function is one of a command's recipes.
     """
+
+    function: Callable[..., None]
+    example: str
+    description: str = ""
+
+
+def run_command(arguments: Sequence[str], recipes: Mapping[str, Recipe]) -> None:
+    """Call the function of the recipe that the arguments name with what they say; the first one by default."""
     torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    description = description or (inspect.getdoc(function) or "").partition("\n")[0]
-    parser = PlainParser(prog=f"lit-pref {recipe.command if recipe else function.__name__}", description=description)
+    command, *given = arguments
+    name = _chosen(given, [*recipes]) if len(recipes) > 1 else next(iter(recipes))
+    function, example, description = recipes[name]
+    said = description or (inspect.getdoc(function) or "").partition("\n")[0]
+    parser = PlainParser(prog=f"lit-pref {command}", description=said)
     parser.example = example
-    parser.add_argument("--config", action="config", help="A YAML file of these options; a later one or option wins.")
-    if recipe:
-        parser.add_argument(
-            "--recipe", default=recipe.name, help=f"One of {', '.join(recipe.names)}; see each one's --help."
-        )
+    parser.add_argument("--config", action="config", help="A YAML file or a name; a later one or option wins.")
+    if len(recipes) > 1:
+        parser.add_argument("--recipe", default=name, help=f"One of {', '.join(recipes)}; see each one's --help.")
     parser.add_function_arguments(function, as_group=False)
-    parsed = parser.parse_args(list(arguments))
+    parsed = parser.parse_args(given)
     try:
         ready = parser.instantiate(parsed)
     except BY_CONSTRUCTORS as error:
         raise of_constructor(error) from error
-    ready.pop("config", None)
-    ready.pop("recipe", None)
+    for own in ("config", "recipe"):
+        ready.pop(own, None)
     function(**ready)
+
+
+@contextmanager
+def of_option(option: str) -> Iterator[None]:
+    """A ValueError inside is told of the option; a UserError says itself where it lies."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from error
 
 
 def writable_folder(option: str, folder: Path) -> Path:
@@ -79,12 +85,9 @@ def results_folder(output: Path | None, evaluated: str) -> Path:
     return folder
 
 
-def chosen_recipe(arguments: Sequence[str], names: Sequence[str], default: str) -> str:
-    """The recipe that `--recipe` or a YAML file's key `recipe` names; the last one of them, as with all options.
-
-    Raises UserError for a name that there is not.
-    """
-    chosen, place = default, ""
+def _chosen(arguments: Sequence[str], names: Sequence[str]) -> str:
+    """The recipe that `--recipe` or a YAML file's key `recipe` names; the last one of them, as with all options."""
+    chosen, place = names[0], ""
     for option, value in options(arguments):
         if option == "--recipe":
             chosen, place = value, "--recipe"

@@ -3,6 +3,7 @@
 CLASSES = {
     "ReasoningPairsDataModule": "TaskPairsDataModule",
     "CodeProblems": "CustomCodeTask",
+    "HeldOutPairs": "PairAccuracy without pairs",
     "TaskPairs": "StrongWeakPairs",
     "Engine": "Compute",
     "BubblewrapSandbox": "IsolatedSandbox with level: bubblewrap",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich import get_console
 
-from lit_pref.cli.functions import Recipe, chosen_recipe, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, of_option, run_command, writable_folder
+from lit_pref.cli.synthesize_code_pairs import CODE_PAIRS
 from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
@@ -30,8 +31,6 @@ from lit_pref.tasks import CodeTask
 from lit_pref.tasks.references import Gradable, gradable
 from lit_pref.types import Generator, Problem, Sampling, Split, Task
 
-RECIPES = ("execution_pairs", "code_pairs")
-"""execution_pairs: `synthesize` below, the default; code_pairs: source code to strong and weak completions."""
 _DESCRIPTION = (
     "Recipe execution_pairs, the default (the other one: --recipe code_pairs --help). Sample a policy on problems, run "
     "its programs against their tests, and make pairs of what passed and what failed. "
@@ -88,7 +87,9 @@ def synthesize(
         raise UserError(f"--samples: {samples} greedy samples are all alike: give --sampling.temperature, as 0.8")
     task = task if task is not None else CodeTask()
     benchmarks = _texts_of(decontaminate_against)
-    clean = decontaminate(_problems(task, split, problems, seed), benchmarks)
+    with of_option("--problems"):
+        chosen = problems_of(task, split, problems, seed, _ENDLESS_PROBLEMS)
+    clean = decontaminate(chosen, benchmarks)
     if not clean.problems:
         raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
     if write_tests == "no":
@@ -127,15 +128,6 @@ def synthesize(
 
 
 # --- what is sampled --------------------------------------------------------------------------------------------------
-
-
-def _problems(task: Task, split: Split, count: int | None, seed: int) -> list[Problem]:
-    try:
-        return problems_of(task, split, count, seed, _ENDLESS_PROBLEMS)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"--problems: {error}") from error
 
 
 def _texts_of(benchmarks: Task | Sequence[Task] | None) -> dict[str, list[Problem]]:
@@ -202,11 +194,4 @@ def _check(
 
 
 def run(arguments: list[str]) -> None:
-    """Run the recipe that the arguments or a YAML file name."""
-    recipe = Recipe(chosen_recipe(arguments, RECIPES, default="execution_pairs"), "synthesize", RECIPES)
-    if recipe.name == "code_pairs":
-        from lit_pref.cli.synthesize_code_pairs import run_code_pairs
-
-        run_code_pairs(arguments[1:], recipe)
-    else:
-        run_function(synthesize, arguments[1:], _EXAMPLE, _DESCRIPTION, recipe)
+    run_command(arguments, {"execution_pairs": Recipe(synthesize, _EXAMPLE, _DESCRIPTION), "code_pairs": CODE_PAIRS})

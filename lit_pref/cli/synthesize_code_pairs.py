@@ -13,7 +13,7 @@ from typing import Literal
 
 from rich import get_console
 
-from lit_pref.cli.functions import Recipe, run_function, writable_folder
+from lit_pref.cli.functions import Recipe, writable_folder
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.reports.record import circumstances, counted, table
@@ -195,5 +195,4 @@ def _without_none(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def run_code_pairs(arguments: list[str], recipe: Recipe) -> None:
-    run_function(code_pairs, arguments, _EXAMPLE, _DESCRIPTION, recipe)
+CODE_PAIRS = Recipe(code_pairs, _EXAMPLE, _DESCRIPTION)
