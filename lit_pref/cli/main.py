@@ -28,9 +28,10 @@ commands
   export     a checkpoint as a model folder that transformers opens:
                                             lit-pref export --checkpoint runs/.../last.ckpt --output my-model
 
-modules      DPOModule, SFTModule, PMPretrainModule, RewardFinetuneModule
+modules      DPOModule, KTOModule, SFTModule, PMPretrainModule, RewardFinetuneModule
 data         ExecutionPairsDataModule, PassingSamplesDataModule, CodePairsDataModule, TaskPairsDataModule,
-             PairsDataModule, DemonstrationsDataModule; their arguments: Samples, SplitNames, Loading
+             ExecutionLabelsDataModule, PairsDataModule, DemonstrationsDataModule, LabelledDataModule;
+             their arguments: Samples, SplitNames, Loading
 objectives   DPO, IPO, SimPO, Hinge, DPOPositive
 regularizers ChosenNLL, LikelihoodBudget
 reward loss  BradleyTerry

@@ -2,6 +2,7 @@
 
 from lit_pref.models.compute import Compute
 from lit_pref.modules.dpo import DPOModule
+from lit_pref.modules.kto import KTOModule
 from lit_pref.modules.language_model import adamw
 from lit_pref.modules.pmp import PMPretrainModule
 from lit_pref.modules.reward import RewardFinetuneModule
@@ -11,6 +12,7 @@ from lit_pref.modules.sft import SFTModule
 __all__ = [
     "Compute",
     "DPOModule",
+    "KTOModule",
     "PMPretrainModule",
     "RewardFinetuneModule",
     "SFTModule",

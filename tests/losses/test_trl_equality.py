@@ -1,8 +1,9 @@
-"""Log-probs, losses, rewards and parameter gradients against TRL's DPOTrainer on the same weights and pairs."""
+"""Log-probs, losses, rewards, KTO's KL estimate and parameter gradients against TRL's trainers on the same rows."""
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_pref.data.batches.packing import collate_rows
-from lit_pref.losses import DPO, IPO, Hinge, PairObjective, completion_logps, token_scores
+from lit_pref.data.batches.packing import collate_rows, lay_out
+from lit_pref.losses import DPO, IPO, KTO, Hinge, PairObjective, completion_logps, token_scores
 from lit_pref.metrics import preference_statistics
-from lit_pref.models import lm_head, predictor_hidden_states
+from lit_pref.models import export_model, lm_head, predictor_hidden_states
+from lit_pref.modules import Compute, KTOModule
+from lit_pref.modules.reference import Scored
 from lit_pref.types import PairLogps, TokenTree
 
 # Warnings inside TRL and its trainer are not ours to mend.
@@ -134,3 +137,100 @@ def test_a_step_is_trls_step(policy, start, tokenizer, tmp_path, objective, loss
     assert trl.gradients.keys() == ours.gradients.keys()
     for name, gradient in ours.gradients.items():
         torch.testing.assert_close(gradient, trl.gradients[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+# --- KTO --------------------------------------------------------------------------------------------------------------
+
+OBJECTIVE = KTO(beta=0.3, desirable_weight=1.25, undesirable_weight=0.75)
+KTO_ROWS = [
+    {"prompt": "w1 w2 w3", "completion": " w4 w5 w6", "label": True},
+    {"prompt": "w9 w3", "completion": " w11 w12 w13 w14 w15 w16", "label": False},
+    {"prompt": "w20 w21 w22 w23 w24", "completion": " w25 w26", "label": True},
+    {"prompt": "w9 w3", "completion": " w10", "label": True},
+]
+KTO_NAMES = [
+    "loss",
+    "kl",
+    "entropy",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+]
+
+
+def trl_kto_step(policy: Any, start: Any, tokenizer: Any, loss_type: str, folder: Path) -> tuple[dict[str, float], Any]:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    arguments = trl.KTOConfig(
+        output_dir=str(folder),
+        beta=OBJECTIVE.beta,
+        desirable_weight=OBJECTIVE.desirable_weight,
+        undesirable_weight=OBJECTIVE.undesirable_weight,
+        loss_type=loss_type,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=len(KTO_ROWS),
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        max_length=None,
+        report_to="none",
+    )
+    rows = datasets.Dataset.from_list(KTO_ROWS)
+    trainer = trl.KTOTrainer(policy, start, arguments, train_dataset=rows, processing_class=tokenizer)
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(list(trainer.train_dataset)))
+    loss.backward()
+    logged = {name: float(values[-1]) for name, values in trainer._metrics["train"].items() if values}
+    return logged | {"loss": loss.item()}, {name: p.grad for name, p in policy.named_parameters()}
+
+
+def our_kto_step(policy: Any, start: Any, tokenizer: Any, objective: KTO, folder: Path) -> tuple[dict[str, float], Any]:
+    def tokens(text: Any) -> tuple[int, ...]:
+        return tuple(tokenizer(text)["input_ids"])
+
+    completions = [(*tokens(row["completion"]), tokenizer.eos_token_id) for row in KTO_ROWS]
+    # TRL puts the completion of the row before behind each prompt, and the last one behind the first.
+    trees = [TokenTree(tokens(row["prompt"]), (completions[i], completions[i - 1])) for i, row in enumerate(KTO_ROWS)]
+    labels = [float(bool(row["label"])) for row in KTO_ROWS]
+    batch = collate_rows("labelled", lay_out(trees, "packed"), range(len(KTO_ROWS)), tokenizer.pad_token_id, labels)
+    module = KTOModule(str(export_model(start, tokenizer, folder)), objective, compute=Compute(layout="packed"))
+    assert module.reference is not None
+    module.reference.at_start = False
+    with torch.no_grad():
+        key_K, order_K = batch.key_K.sort()
+        module.reference.scored["train"] = Scored(key_K, module.score_completions(batch).logps_K[order_K])
+        module.model.load_state_dict(policy.state_dict())
+    module._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    loss = module._step(batch, "train")
+    loss.backward()
+    logged = module.logged_figures(module._counted("train").compute())
+    gradients = {name: p.grad for name, p in module.model.named_parameters()}
+    return {name: float(value) for name, value in logged.items()} | {"loss": loss.item()}, gradients
+
+
+@pytest.mark.parametrize("loss_type", ["kto", "apo_zero_unpaired"])
+@pytest.mark.parametrize("moved", [1.0, -1.0])  # one of the two ways has a divergence below 0, which counts as 0
+def test_a_kto_step_is_trls_step(
+    policy: LlamaForCausalLM,
+    start: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    loss_type: str,
+    moved: float,
+    tmp_path: Path,
+):
+    with torch.no_grad():
+        for ours, theirs in zip(policy.parameters(), start.parameters(), strict=True):
+            ours.copy_(theirs + moved * (ours - theirs))
+    objective = KTO(OBJECTIVE.beta, OBJECTIVE.desirable_weight, OBJECTIVE.undesirable_weight, loss_type == "kto")
+    ours_logged, ours_gradients = our_kto_step(policy, start, tokenizer, objective, tmp_path / "model")
+    trl_logged, trl_gradients = trl_kto_step(
+        copy.deepcopy(policy), copy.deepcopy(start), tokenizer, loss_type, tmp_path / "trl"
+    )
+    for name in KTO_NAMES:
+        assert ours_logged[name] == pytest.approx(trl_logged[name], rel=1e-5, abs=1e-5), name
+    assert ours_gradients.keys() == trl_gradients.keys()
+    for name, gradient in trl_gradients.items():
+        torch.testing.assert_close(ours_gradients[name], gradient, rtol=1e-5, atol=1e-5, msg=name)
