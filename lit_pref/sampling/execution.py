@@ -70,7 +70,7 @@ class Draw(NamedTuple):
 
 
 class ExecutionPairs(NamedTuple):
-    """Pairs, the problem that each is of, and what became of problems and samples.
+    """Pairs, and what became of problems and samples.
 
     counts: `problems …` are those that gave no pair, by reason; `… samples` and `harness errors` were left out, but for
         `duplicate samples`, whose text another sample of the problem has: they are run once and drawn as often as
@@ -78,7 +78,6 @@ class ExecutionPairs(NamedTuple):
     """
 
     pairs: list[PreferencePair]
-    problem_ids: list[str]
     counts: dict[str, int]
 
     @property
@@ -137,7 +136,6 @@ def execution_pairs(
     if pairs_per_problem < 1:
         raise ValueError(f"pairs_per_problem must be >= 1, got {pairs_per_problem}")
     pairs: list[PreferencePair] = []
-    problem_ids: list[str] = []
     counts = Counter(dict.fromkeys(_COUNTED, 0))
     for problem_id, graded in _by_problem(samples).items():
         left_out = [_why_left_out(sample) for sample in graded]
@@ -162,9 +160,8 @@ def execution_pairs(
                 counts["equal sides"] += 1
                 continue
             pairs.append(_pair(chosen, rejected))
-            problem_ids.append(problem_id)
     counts["pairs"] = len(pairs)
-    return ExecutionPairs(pairs, problem_ids, dict(counts))
+    return ExecutionPairs(pairs, dict(counts))
 
 
 def passing_demonstrations(samples: Iterable[GradedSample]) -> list[Demonstration]:

@@ -113,20 +113,19 @@ def _each(calls: dict[str, tuple[int, int]], action: int) -> list[_Instruction]:
     return [step for number in _numbers(calls) for step in ((_EQUAL, 0, 1, number), _leave(action))]
 
 
-def _where(call: tuple[int, int], argument: int, test: int, values: tuple[int, ...]) -> list[_Instruction]:
-    """Allow a call where its argument passes the test with one of the values, else refuse it."""
-    tests = [step for value in values for step in ((test, 0, 1, value), _leave(_ALLOW))]
-    body = [(_LOAD, 0, 0, argument), *tests, _leave(_ERRNO | errno.EPERM)]
-    return [(_EQUAL, 0, len(body), call[_COLUMN[_MACHINE]]), *body]
-
-
-def _except_where(call: tuple[int, int], argument: int, test: int, values: tuple[int, ...]) -> list[_Instruction]:
-    """Refuse a call where its argument passes the test with one of the values, else allow it."""
-    if call[_COLUMN[_MACHINE]] < 0:
-        return []
-    tests = [step for value in values for step in ((test, 0, 1, value), _leave(_ERRNO | errno.EOPNOTSUPP))]
-    body = [(_LOAD, 0, 0, argument), *tests, _leave(_ALLOW)]
-    return [(_EQUAL, 0, len(body), call[_COLUMN[_MACHINE]]), *body]
+def _where(
+    call: tuple[int, int],
+    argument: int,
+    test: int,
+    values: tuple[int, ...],
+    then: int = _ALLOW,
+    otherwise: int = _ERRNO | errno.EPERM,
+) -> list[_Instruction]:
+    """What becomes of a call where its argument passes the test with one of the values, and where it does not."""
+    number = call[_COLUMN[_MACHINE]]
+    tests = [step for value in values for step in ((test, 0, 1, value), _leave(then))]
+    body = [(_LOAD, 0, 0, argument), *tests, _leave(otherwise)]
+    return [(_EQUAL, 0, len(body), number), *body] if number >= 0 else []
 
 
 def _to_itself() -> list[_Instruction]:
@@ -144,14 +143,14 @@ def _begin() -> list[_Instruction]:
 def _deny_list() -> list[_Instruction]:
     code = _begin() + _each(_DENIED, _ERRNO | errno.EPERM)
     # A clone must be a thread; resource limits may be lowered for oneself alone.
-    code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,)) + _where(
-        _PRLIMIT, _FIRST_ARGUMENT, _EQUAL, (0,)
-    )
+    code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,))
+    code += _where(_PRLIMIT, _FIRST_ARGUMENT, _EQUAL, (0,))
     code += _each(_UNSUPPORTED, _ERRNO | errno.EOPNOTSUPP) + _to_itself()
-    code += _except_where(_FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_DENIED)
-    code += _except_where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, _IOCTL_DENIED)
-    code += _except_where(_OPEN, _SECOND_ARGUMENT, _ANY_BIT, (_O_TMPFILE,))
-    code += _except_where(_OPENAT, _THIRD_ARGUMENT, _ANY_BIT, (_O_TMPFILE,))
+    refused = _ERRNO | errno.EOPNOTSUPP, _ALLOW
+    code += _where(_FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_DENIED, *refused)
+    code += _where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, _IOCTL_DENIED, *refused)
+    code += _where(_OPEN, _SECOND_ARGUMENT, _ANY_BIT, (_O_TMPFILE,), *refused)
+    code += _where(_OPENAT, _THIRD_ARGUMENT, _ANY_BIT, (_O_TMPFILE,), *refused)
     return [*code, _leave(_ALLOW)]
 
 
@@ -160,9 +159,8 @@ def _allow_list() -> list[_Instruction]:
     code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,))
     code += _where(_PRLIMIT, _THIRD_ARGUMENT, _EQUAL, (0,))  # ask for limits, not set them
     code += _to_itself()
-    code += _where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, (_TCGETS,)) + _where(
-        _FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_ALLOWED
-    )
+    code += _where(_IOCTL, _SECOND_ARGUMENT, _EQUAL, (_TCGETS,))
+    code += _where(_FCNTL, _SECOND_ARGUMENT, _EQUAL, _FCNTL_ALLOWED)
     return [*code, _leave(_ERRNO | errno.EPERM)]
 
 
@@ -185,14 +183,14 @@ class _Filter:
         program = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(self._code)))
         self._arguments = _PR_SET_SECCOMP, ctypes.c_ulong(2), program, 0, 0
 
-    def install(self) -> None:
+    def apply(self) -> None:
         number = os.getpid().to_bytes(4, sys.byteorder)
         for place in self._places:
             self._bytes[place] = number
         check(_prctl(*self._arguments), "system-call filter")
 
 
-class Lock:
+class Lock(_Filter):
     """The last step before a program runs in namespaces: no capability, no way to gain one, no denied system call.
 
     Built in the worker, which takes what part it can itself live with, so that programs pay two system calls.
@@ -200,7 +198,7 @@ class Lock:
 
     def __init__(self) -> None:
         forbid_new_privileges()
-        self._filter = _Filter(_deny_list())
+        super().__init__(_deny_list())
         self._no_capabilities = struct.pack("=2I", 0x20080522, 0), struct.pack("=6I", *[0] * 6)
         self._root = os.geteuid() == 0
         if self._root:
@@ -211,15 +209,12 @@ class Lock:
             os.setresuid(NOBODY, NOBODY, NOBODY)  # drops the capabilities too
         else:
             check(_capset(*self._no_capabilities), "drop capabilities")
-        self._filter.install()
+        super().apply()
 
 
-class StrictLock:
+class StrictLock(_Filter):
     """The last step before a program runs without namespaces."""
 
     def __init__(self) -> None:
         forbid_new_privileges()
-        self._filter = _Filter(_allow_list())
-
-    def apply(self) -> None:
-        self._filter.install()
+        super().__init__(_allow_list())

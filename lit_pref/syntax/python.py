@@ -7,12 +7,11 @@ what is left to the interpreter are rules beyond grammar (`return` outside of a 
 
 import builtins
 from collections.abc import Sequence
-from functools import cache
 from typing import Literal, NamedTuple
 
-import tree_sitter_python
-from tree_sitter import Language, Node, Parser, Tree
+from tree_sitter import Node, Parser, Tree
 
+from lit_pref.syntax.languages import load
 from lit_pref.syntax.names import altered, bound, text_of, touched, used
 
 BUILTINS = frozenset(dir(builtins))
@@ -46,15 +45,10 @@ class Statement(NamedTuple):
     role: Literal["active", "plain", "idle"]
 
 
-@cache
-def _language() -> Language:
-    return Language(tree_sitter_python.language())
-
-
 def parse(source: str) -> Tree:
     """The syntax tree, with nodes for errors where there are any."""
     # A parser must not be shared by threads, and making one costs less than a microsecond.
-    return Parser(_language()).parse(source.encode("utf-8", "surrogatepass"))
+    return Parser(load("python")).parse(source.encode("utf-8", "surrogatepass"))
 
 
 def parses(source: str) -> bool:

@@ -34,7 +34,6 @@ def test_a_pair_is_one_passing_and_one_failing_completion_with_its_tokens():
     (pair,) = made.pairs
     assert (pair.prompt, pair.chosen, pair.rejected) == ("prompt of a", "good", "bad")
     assert pair.chosen_ids == tuple(map(ord, "good")) and pair.rejected_ids == tuple(map(ord, "bad"))
-    assert made.problem_ids == ["a"]
 
 
 def test_a_completion_without_tokens_is_left_to_be_tokenized():
@@ -84,7 +83,6 @@ def test_what_gave_no_pair_is_counted_by_reason():
         sample("pair", "bad", FAILED),
     ]
     made = execution_pairs(samples, seed=0)
-    assert made.problem_ids == ["pair"]
     assert made.counts == {
         "pairs": 1,
         "problems": 7,
@@ -111,7 +109,7 @@ def test_an_empty_completion_whose_end_was_sampled_can_be_rejected():
 
 def test_equal_sides_make_no_pair():
     made = execution_pairs([sample("a", "same", PASSED), sample("a", "same", FAILED)], seed=0)
-    assert (made.pairs, made.problem_ids, made.counts["equal sides"]) == ([], [], 1)
+    assert (made.pairs, made.counts["equal sides"]) == ([], 1)
 
 
 # --- who is drawn -----------------------------------------------------------------------------------------------------
