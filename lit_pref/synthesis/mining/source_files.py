@@ -80,8 +80,9 @@ def _or_none(files: Iterator[SourceFile], source: str) -> Iterator[SourceFile]:
 
 
 def _suffix_of(language: str) -> str:
-    if language in GRAMMARS:
-        return GRAMMARS[language].suffixes[0]
+    for name, grammar in GRAMMARS.items():
+        if name == language:
+            return grammar.suffixes[0]
     raise UserError(f"language: {language!r} is unknown: expected one of {', '.join(GRAMMARS)}")
 
 
