@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 import yaml
 
-from lit_pref.cli.configs import options
+from lit_pref.cli.configs import options, with_own_configs
 from lit_pref.cli.errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.errors import UserError
 from lit_pref.machine.processors import usable_processors
@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
 def run_command(arguments: Sequence[str], recipes: Mapping[str, Recipe]) -> None:
     """Call the function of the recipe that the arguments name with what they say; the first one by default."""
     torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
-    command, *given = arguments
+    command, *given = with_own_configs(arguments)
     name = _chosen(given, [*recipes]) if len(recipes) > 1 else next(iter(recipes))
     function, example, description = recipes[name]
     said = description or (inspect.getdoc(function) or "").partition("\n")[0]

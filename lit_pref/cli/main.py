@@ -96,14 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     from importlib import import_module
 
-    from lit_pref.cli.configs import with_own_configs
-
     if "" not in sys.path:
         # One's own classes are modules of the working folder. It comes last: a random.py there must not take the place
         # of the standard library's. Processes that are started find them too: those of DDP run this again, Ray and
         # multiprocessing hand the path on.
         sys.path.append("")
-    arguments = with_own_configs(arguments)
     import_module(f"lit_pref.cli.{_COMMANDS[arguments[0]]}").run(arguments)
 
 

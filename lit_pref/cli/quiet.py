@@ -15,6 +15,7 @@ _IDLE_WARNINGS = (
     "You are trying to `self.log.*barebones",  # nothing is logged there, as was asked for
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
     "Couldn't infer the batch indices",  # predictions carry their own row numbers
+    "LightningCLI's args parameter is intended",  # they are those of the command line, with configurations' paths
     "The dirpath has changed from",  # a checkpoint that is validated stays where it is
 )
 _IDLE_MESSAGES = re.compile(

@@ -25,6 +25,7 @@ import lit_pref.tasks  # noqa: F401
 from lit_pref.callbacks import DecayFromCheckpoint, LastCheckpoint, run_loggers
 from lit_pref.callbacks.run_folders import FolderClaim, folder_of_checkpoint, new_folder
 from lit_pref.callbacks.stop_signals import STOP, Stopped
+from lit_pref.cli.configs import with_own_configs
 from lit_pref.cli.errors import BY_CONSTRUCTORS, PlainParser, of_constructor
 from lit_pref.cli.export import read_option
 from lit_pref.cli.functions import writable_folder
@@ -220,20 +221,19 @@ def _rank() -> int:
 def run(arguments: list[str]) -> None:
     """Parse `fit --config ...` and the like, and run it."""
     command = arguments[0]
-    # LightningCLI wants its arguments from the command line; a caller in Python gets the same. The first one stays:
-    # strategies start their other processes with it.
+    # Strategies start their other processes with it, and it is what a run says that it goes on with.
     sys.argv = [sys.argv[0], *arguments]
     # torch asks for the affinity, not for a container's quota; OMP_NUM_THREADS still lowers it.
     torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
     with quiet_lightning(), STOP.handled():
         try:
-            _run_cli(command)
+            _run_cli(command, with_own_configs(arguments))
         except Stopped as stop:
             stop.say("the same command goes on from what is finished")
             raise
 
 
-def _run_cli(command: str) -> None:
+def _run_cli(command: str, arguments: list[str]) -> None:
     TrainingCLI(
         LightningModule,
         LightningDataModule,
@@ -249,6 +249,7 @@ def _run_cli(command: str) -> None:
         seed_everything_default=0,
         parser_class=_Parser,
         parser_kwargs={command: {"description": DESCRIPTIONS[command]}, "prog": "lit-pref"},
+        args=arguments,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
     )
