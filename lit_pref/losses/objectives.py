@@ -2,19 +2,32 @@
 
 A new one is a frozen dataclass like those below, and one test. Throughout, `D` is the policy's log-ratio to the
 reference on chosen minus that on rejected, lw − lw0 − (ll − ll0), from log-probs summed over the response's tokens.
-Not covered: objectives of unpaired responses (KTO), and those that need more than log-probs and lengths.
+Not covered: objectives of single responses (`kto.py`), and those that need more than log-probs and lengths.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from lit_pref.losses.log_ratios import log_ratios
 from lit_pref.types import PairLogps
+
+
+class LogRatios(NamedTuple):
+    """log p(y | x) − log p_ref(y | x) of both sides, summed over tokens, in nats; each [P]."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+
+def log_ratios(policy: PairLogps, reference: PairLogps | None, owner: object) -> LogRatios:
+    """Policy minus reference. Raises ValueError, naming the owner, if there is no reference."""
+    if reference is None:
+        raise ValueError(f"{type(owner).__name__} compares with a reference, got None for its log-probs")
+    return LogRatios(policy.chosen - reference.chosen, policy.rejected - reference.rejected)
 
 
 class PairObjective(ABC):

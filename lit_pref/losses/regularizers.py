@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor
 from torch.nn.functional import relu
 
-from lit_pref.losses.log_ratios import log_ratios
+from lit_pref.losses.objectives import log_ratios
 from lit_pref.types import PairLogps
 
 Per = Literal["sequence", "token"]

@@ -447,6 +447,15 @@ def test_plain_loaders_train_as_a_data_module_does(policy: str, tmp_path: Path):
     assert trainer.callback_metrics["validation/loss"].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_data_module_s_loader_trains_without_it(policy: str, tmp_path: Path):
+    data = pairs_data(tmp_path, policy=policy)
+    data.setup("fit")
+    module, recorder = dpo(policy), Recorder()
+    trainer_for(tmp_path, recorder).fit(module, data.train_dataloader())
+    assert [step.rows for step in recorder.steps] == [step.rows for step in fit(dpo(policy), data, tmp_path)]
+    assert recorder.steps[0].logged["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
 def test_a_shuffled_loader_is_scored_once_and_draws_as_it_would(
     policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

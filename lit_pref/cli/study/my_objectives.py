@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lit_pref.losses import PairObjective
-from lit_pref.losses.log_ratios import log_ratios
+from lit_pref.losses.objectives import log_ratios
 from lit_pref.types import PairLogps
 
 

@@ -109,10 +109,10 @@ def collate_rows(
 
 def _keys(tree: TokenTree) -> Iterator[int]:
     """Of each completion with its prompt."""
-    prompt = blake2b(array("q", tree.prompt_ids), digest_size=8)
+    prompt = blake2b(array("i", tree.prompt_ids), digest_size=8)
     for ids in tree.completion_ids:
         digest = prompt.copy()
-        digest.update(array("q", (-1, *ids)))  # no token: where the prompt ends counts too
+        digest.update(array("i", (-1, *ids)))  # no token: where the prompt ends counts too
         yield int.from_bytes(digest.digest(), "little", signed=True)
 
 

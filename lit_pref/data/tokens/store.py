@@ -1,8 +1,8 @@
 """Token trees on disk: written in one pass with constant memory, read a row at a time, checked before they are used.
 
 A store is a folder. `tokens.bin` holds tree after tree, each as the number of its completions, the lengths of its
-prompt and of each completion (uint32), and then their tokens (uint16 where the vocabulary fits, else int32),
-little-endian; `offsets.npy` says where each begins, `lengths.npy` how many tokens each has, `values.npy` what the data
+prompt and of each completion (uint32), and then their tokens (uint16 where the vocabulary fits, else int32);
+`offsets.npy` says where each begins, `lengths.npy` how many tokens each has, `values.npy` what the data
 says of it (a pair's margin), `prompts.npy` which have the same prompt, `store.json` what was counted, what the files
 must be, and a checksum of itself and of the folder's name. In memory stand 8 bytes a row. Rows are read with `pread`:
 pages of a mapped file count as the process's own memory.
@@ -17,14 +17,15 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import weakref
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ class TokenStore:
             self.counts: dict[str, int] = about["counts"]
             self.skipped: dict[str, Any] = about["skipped"]
             self.values = array("f", np.load(folder / _VALUES).tobytes()) if _VALUES in self._files else None
-            self._dtype = np.dtype(about["dtype"])
+            self._typecode: str = about["typecode"]
             self._offsets: npt.NDArray[np.int64] = np.load(folder / _OFFSETS)
             self._tokens = os.open(folder / _TOKENS, os.O_RDONLY)
         except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
@@ -93,9 +94,8 @@ class TokenStore:
         """One row; Raises IndexError beyond the last, UserError where the file has been cut since it was opened."""
         data = self._read(row)
         lengths = _stated_lengths(data)
-        ids = np.frombuffer(data, self._dtype, offset=4 * (1 + len(lengths))).tolist()
-        ends = list(accumulate(lengths, initial=0))
-        prompt, *completions = (tuple(ids[a:b]) for a, b in pairwise(ends))
+        ids = iter(array(self._typecode, data[4 * (1 + len(lengths)) :]))
+        prompt, *completions = (tuple(islice(ids, length)) for length in lengths)
         return TokenTree(prompt, tuple(completions))
 
     def completion_lengths(self, row: int) -> tuple[int, ...]:
@@ -105,7 +105,7 @@ class TokenStore:
     def _read(self, row: int) -> bytes:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        start, end = (int(place) * self._dtype.itemsize for place in self._offsets[row : row + 2])
+        start, end = map(int, self._offsets[row : row + 2])
         data = os.pread(self._tokens, end - start, start)
         if len(data) < end - start:
             raise UserError(f"{self.folder}: {_TOKENS} was cut short at row {row}; delete the folder and run again")
@@ -183,7 +183,7 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
     and what the chunks raise. Where another process has made the same store meanwhile, that one stays.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    dtype = np.dtype("<u2" if vocabulary <= 2**16 else "<i4")
+    typecode = "H" if vocabulary <= 2**16 else "i"
     offsets, lengths, values, prompts = array("q", [0]), array("i"), array("f"), array("q")
     counts, records, largest = Counter(kept=0), 0, -1
     try:
@@ -191,12 +191,15 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
             temporary.mkdir(parents=True)
             (temporary / _TOKENS).touch()
         for chunk in chunks:
-            words, words_a_tree, largest_here = _encoded(chunk.trees, dtype)
-            largest = max(largest, largest_here)
+            ids = chain.from_iterable(chain(prompt, *completions) for prompt, completions in chunk.trees)
+            largest = max(largest, max(ids, default=-1))
+            if largest >= 2 ** (16 if typecode == "H" else 31):
+                raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
+            encoded = [_encoded(tree, typecode) for tree in chunk.trees]
             # Opened for the while, so that a full disk shows here and not when an error on the way closes the file.
             with _keeping(folder), (temporary / _TOKENS).open("ab") as stream:
-                stream.write(words.data)
-            offsets.frombytes((offsets[-1] + np.cumsum(words_a_tree)).tobytes())
+                stream.writelines(encoded)
+            offsets.extend(accumulate(map(len, encoded), initial=offsets.pop()))
             lengths.extend(tree.shared_length for tree in chunk.trees)
             values.extend(math.nan if value is None else value for value in chunk.values)
             prompts.extend(chunk.prompts)
@@ -212,7 +215,7 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
                 np.save(temporary / _VALUES, np.frombuffer(values, np.float32))
             np.save(temporary / _PROMPTS, np.frombuffer(prompts, np.int64))
             files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
-            about: dict[str, JsonValue] = {"files": files, "dtype": dtype.str, "records": records}
+            about: dict[str, JsonValue] = {"files": files, "typecode": typecode, "records": records}
             about |= {"largest_id": largest, "counts": dict(counts), "skipped": skipped.to_json()}
             about["blake2b"] = _checksum(folder.name, about)
             (temporary / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -229,36 +232,16 @@ def _keeping(folder: Path) -> Iterator[None]:
         raise StoreWriteError(f"{folder}: tokens cannot be kept there: {error.strerror or error}") from error
 
 
-class _Encoded(NamedTuple):
-    """The words of a file, how many belong to each tree, and the largest token."""
-
-    words: npt.NDArray[Any]
-    words_a_tree: npt.NDArray[np.int64]
-    largest_id: int
-
-
-def _encoded(trees: Sequence[TokenTree], dtype: np.dtype[Any]) -> _Encoded:
-    stated = [(len(completions), len(prompt), *map(len, completions)) for prompt, completions in trees]
-    header = np.fromiter(chain.from_iterable(stated), "<u4").view(dtype)
-    header_words = np.fromiter(map(len, stated), np.int64, len(trees)) * (4 // dtype.itemsize)
-    words_a_tree = header_words + np.fromiter((sum(lengths[1:]) for lengths in stated), np.int64, len(trees))
-    ids = np.fromiter(chain.from_iterable(chain(prompt, *completions) for prompt, completions in trees), np.int64)
-    largest = int(ids.max(initial=-1))
-    if largest > np.iinfo(dtype).max:
-        raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
-    starts = np.cumsum(words_a_tree) - words_a_tree
-    place = np.arange(len(header) + len(ids)) - np.repeat(starts, words_a_tree)  # within its tree
-    is_id = place >= np.repeat(header_words, words_a_tree)
-    words = np.empty(len(is_id), dtype)
-    words[is_id], words[~is_id] = ids, header
-    return _Encoded(words, words_a_tree, largest)
+def _encoded(tree: TokenTree, typecode: str) -> bytes:
+    prompt, completions = tree
+    lengths = array("I", (len(completions), len(prompt), *map(len, completions)))
+    return lengths.tobytes() + array(typecode, chain(prompt, *completions)).tobytes()
 
 
 def _stated_lengths(data: bytes) -> list[int]:
     """Of a row's prompt and of each of its completions."""
-    completions = int(np.frombuffer(data, "<u4", 1)[0])
-    lengths: list[int] = np.frombuffer(data, "<u4", 1 + completions, offset=4).tolist()
-    return lengths
+    completions = int.from_bytes(data[:4], sys.byteorder)
+    return array("I", data[4 : 4 * (2 + completions)]).tolist()
 
 
 def _description(folder: Path) -> dict[str, Any]:
