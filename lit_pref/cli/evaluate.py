@@ -2,7 +2,7 @@
 
 Keeps every sample with its verdict, and what the figures were made of. Not covered: going on with sampling that was
 interrupted (its samples are on the disk before grading begins); models that need more than one device, which a server
-holds better; reward models, whose recipe is `reward_cli.py`.
+holds better; reward models, whose recipe is `evaluate_reward.py`.
 """
 
 import time

@@ -139,8 +139,9 @@ def _lines(text: str) -> list[str]:
     return lines
 
 
-_OF_CHECK = {"A": Outcome.FAILED, "X": Outcome.FAILED, "E": Outcome.ERROR, "S": Outcome.SYNTAX_ERROR}
-_OF_CHECK |= {"M": Outcome.MEMORY, "L": Outcome.OUTPUT_LIMIT, "H": Outcome.HARNESS_ERROR}
+_OF_KIND = {"A": Outcome.FAILED, "X": Outcome.FAILED, "E": Outcome.ERROR, "S": Outcome.SYNTAX_ERROR}
+_OF_KIND |= {"M": Outcome.MEMORY, "L": Outcome.OUTPUT_LIMIT, "H": Outcome.HARNESS_ERROR}
+_SAID = {"M": "out of memory", "L": "a result longer than the limit"}
 
 
 def _of_check(reply: Reply | None) -> Verdict:
@@ -156,12 +157,12 @@ def _of_check(reply: Reply | None) -> Verdict:
     if kind in ("A", "X", "E", "M", "L", "D"):
         number, _, text = text.partition(" ")
         index = int(number) if number.isdigit() else None
-    outcome, detail = _OF_CHECK.get(kind), _printable(text)
+    outcome, detail = _OF_KIND.get(kind), _printable(text)
     if outcome is None:
         outcome, detail = _ended(reply) or (Outcome.ERROR, "the program exited before its end")
         if not reply.payload and not reply.status and not reply.why:
             outcome, detail = Outcome.HARNESS_ERROR, "the checker's process could not be set up"
-    detail = detail or {"M": "out of memory", "L": "a result longer than the limit"}.get(kind, detail)
+    detail = detail or _SAID.get(kind, detail)
     return Verdict(outcome, index, detail if index is None else f"test {index}: {detail}")
 
 
@@ -210,10 +211,8 @@ def _stopped(reply: Reply, asked: _Asked | None, began: bool, last: tuple[str, s
     ended = _ended(reply)
     if ended is not None:
         return ended
-    reasons = {"E": (Outcome.ERROR, text), "S": (Outcome.SYNTAX_ERROR, text), "M": (Outcome.MEMORY, "out of memory")}
-    reasons["L"] = (Outcome.OUTPUT_LIMIT, "a result longer than the limit")
-    if kind in reasons:
-        return reasons[kind]
+    if kind in ("E", "S", "M", "L"):
+        return _OF_KIND[kind], _SAID.get(kind, text)
     if kind == "X" and asked is not None:
         return Outcome.FAILED, f"expected {_short(asked.expected)}, got {text}"
     if kind == "C" and asked is not None and not _is_expression(asked.call):

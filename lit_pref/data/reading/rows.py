@@ -1,7 +1,7 @@
 """A record from outside: where it stood, what stands under its keys, and what happens when it cannot be used.
 
-Knows text, messages, numbers and token ids; not which keys make a preference pair (`formats.py`), nor any file
-(`row_files.py`).
+Knows text, messages, numbers and token ids; not which keys make a preference pair (`formats/`), nor any file
+(`files.py`).
 """
 
 import difflib
@@ -101,7 +101,7 @@ class SkippedRows:
             self.columns.setdefault(column, location)
 
     def to_json(self) -> dict[str, JsonValue]:
-        """What is written beside an output with `shards.write_json`."""
+        """What is written beside an output with `write_json`."""
         return {
             "total": self.counts.total(),
             "counts": dict(self.counts),

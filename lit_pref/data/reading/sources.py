@@ -1,9 +1,9 @@
 """Rows from files, globs, folders and hub data sets, each with the place where it stood.
 
-Files go through `row_files.py`, which can name the line at fault, and so do those of a folder, where `datasets` says
+Files go through `files.py`, which can name the line at fault, and so do those of a folder, where `datasets` says
 which files make a split: a cell means the same either way. `save_to_disk` folders and hub ids go through `datasets`.
 `split` is a split's name or a slice of splits (`train[:10%]`); a file is the whole of train, validation and test. Not
-covered: what the keys of a row mean (`formats.py`), remote URLs, data set scripts; in CSV files of the hub, `datasets`
+covered: what the keys of a row mean (`formats/`), remote URLs, data set scripts; in CSV files of the hub, `datasets`
 takes cells such as `null` for missing values.
 """
 

@@ -1,6 +1,6 @@
 """Code pairs of a task that makes its own descriptions: a strong and a weak model answer each, nothing is mined.
 
-The embedded world's short way to what `code_pair_pipeline.py` makes of source code, by the same constructions. Beyond
+The embedded world's short way to what `pipeline.py` makes of source code, by the same constructions. Beyond
 it, the task can say what is right: `verified` keeps the pairs whose better side passes and whose worse side fails,
 which the paper does not do [D]. Every sample is graded and kept, so that runs share them.
 Not covered: prompts that are no description in a comment with an open function.

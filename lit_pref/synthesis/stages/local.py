@@ -1,4 +1,4 @@
-"""A stage of a long work in numbered shards, and who runs it: this process, several, or Ray (`ray_runner.py`).
+"""A stage of a long work in numbered shards, and who runs it: this process, several, or Ray (`ray.py`).
 
 A stage turns shard i into rows and writes them itself, by a temporary name and a rename. So a killed worker loses at
 most the shard it was at, and the same command goes on with those that are missing. Rows depend on the stage and the

@@ -1,7 +1,7 @@
 """Draws the drafts of code problems: a description in English and the function that does what it says.
 
 Three kinds: pipelines of one to four operations, if/else, and stories of two to four steps. Inputs and expected
-outputs are made in `code_cases.py`.
+outputs are made in `cases.py`.
 """
 
 import random
