@@ -229,6 +229,9 @@ class Exchange:
         kind: Any = self.decode(described, depth + 1)
         if type(kind) is not mirrors.Mirror:
             raise ValueError("no class of the other side's")
+        return self._mirror_of(number, kind, held, depth)
+
+    def _mirror_of(self, number: Any, kind: Any, held: tuple[Any, ...], depth: int) -> Any:
         base: Any = next((each for each in kind.__mro__ if each in plain.HOLDERS), None)
         if base is None or base in plain.MUTABLE.values():
             mirror = (base or object).__new__(kind)
