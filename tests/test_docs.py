@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ PAGES = [
 SOURCES = "\n".join(file.read_text() for file in sorted((ROOT / "lit_pref").rglob("*.py")))
 # Names of other packages that the pages speak of.
 FOREIGN = {
-    "AutoModelForCausalLM", "AutoModelForSequenceClassification", "BatchSizeFinder", "Counters", "Decimal",
-    "DPOTrainer", "EarlyStopping", "FlexAttention", "Fraction", "IntEnum",
+    "AutoModelForCausalLM", "AutoModelForSequenceClassification", "BatchSizeFinder", "Counters", "DataLoader",
+    "Decimal", "DPOTrainer", "EarlyStopping", "FlexAttention", "Fraction", "IntEnum",
     "LightningDataModule", "LightningDataModules", "LightningModule", "LightningModules",
     "ModelCheckpoint", "None", "OrderedDicts", "PeftModel", "RewardTrainer", "StopIteration", "Trainer", "TypeError",
     "UUID", "ValueError",
@@ -53,7 +54,8 @@ def text_of(page: Path) -> str:
 
 def blocks(page: Path, language: str = "") -> list[str]:
     """The fenced blocks of a language, "" for those without one."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
+    return [block for named, block in fenced if named == language]
 
 
 def prose(page: Path) -> str:
@@ -153,6 +155,19 @@ def merged(configs: list[Path]) -> dict[str, Any]:
     return found
 
 
+def with_classes(config: dict[str, Any], options: list[str]) -> dict[str, Any]:
+    """The configuration after the options that name a class, as `--model.objective SimPO`."""
+    for option, value in pairwise(options):
+        if option.startswith("--") and re.fullmatch(r"[\w.]*\b([A-Z][a-z0-9]*){2,}|[\w.]+\.[A-Z]\w+", value):
+            *owners, last = option[2:].split(".")
+            place = config
+            for owner in owners:
+                place = place.setdefault(owner, {})
+                place = place.setdefault("init_args", {}) if "class_path" in place else place
+            place[last] = {"class_path": value}
+    return config
+
+
 def named_class(name: str) -> Any:
     """A class of the kit by its bare name, as the command line finds it."""
     for module in ("modules", "datamodules", "losses", "tasks", "evaluation", "generation", "callbacks", "models"):
@@ -211,7 +226,7 @@ def test_shown_commands_name_what_there_is():
         known = [config for config in configs if config.is_file()]
         if len(known) < len(configs) and "study" not in line and "CONFIG" not in line:
             wrong.append(f"{line}: no such configuration")
-        config = merged(known)
+        config = with_classes(merged(known), options)
         wrong += [
             f"{line}: {option}"
             for option in options
@@ -257,7 +272,7 @@ def test_examples_of_ones_own_classes_run(tmp_path: Path, monkeypatch: pytest.Mo
         if name:
             (tmp_path / f"{name[1]}.py").write_text(block)
             found[name[1]] = block
-    assert len(found) >= 3
+    assert len(found) >= 4
     for name in found:
         module = importlib.import_module(name)
         for test in (value for key, value in vars(module).items() if key.startswith("test_")):
