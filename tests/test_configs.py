@@ -106,8 +106,6 @@ def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     """Options that put the embedded world, or a file of rows, in place of a paper's data."""
     if written["class_path"] == "TaskPairsDataModule":
         return [f"--data.task={json.dumps(embedded(written['init_args']['task']))}"]
-    if written["class_path"] == "CodePairsDataModule":
-        return ["--data.train=null", f"--data.train_size={SMALL['train_size']}", "--data.validation_size=0.1"]
     rows = [{"prompt": f"# add {i}\n", "chosen": "    return x + 1\n", "rejected": "    x\n"} for i in range(160)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [f"--data.train={folder / 'pairs.jsonl'}"]

@@ -151,7 +151,7 @@ def code_pairs(
     made = make_code_pairs(output, job, opened, runners[runner] if isinstance(runner, str) else runner)
     _write_summary(output, made, used)
     get_console().print(table("code pairs", counted(made.counts)))
-    print(f"to train on them: lit-pref fit --config pmp --data.train {made.folder}")
+    print(f"to train on them: lit-pref fit --config pmp --config data/pairs --data.train {made.folder}")
 
 
 # --- generators -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from lit_pref.data.reading.rows import OnBadRow, SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules.files import SplitNames, named_sources
-from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of, tell_left_out
+from lit_pref.datamodules.telling import tell_left_out
+from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Demonstration, Split, Task

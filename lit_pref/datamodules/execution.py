@@ -52,21 +52,34 @@ class _ExecutionDataModule(_TreeDataModule):
     """Samples a policy on a task's problems and grades them; a subclass says what to train on.
 
     Validation and test pairs are one a problem, at random, whatever is trained on, so that runs compare.
+
+    Args:
+        task: problems and their grading; by default the embedded code task.
+        train_size: training problems to sample.
+        validation_size: validation problems to sample.
+        test_size: test problems to sample.
+        samples: how many completions of a problem, how they are drawn, and by whom.
+        policy: whose samples and tokens to show without a fit; in a fit it is the module's.
+        batch_size: completions a batch and device; pairs where pairs are read.
+        loading: batches of so many tokens instead, and worker processes.
+        seed: draws problems, samples and the order; None is the run's `seed_everything`.
     """
 
     def __init__(
         self,
-        task: Task | None,
-        sizes: Mapping[Split, int | None],
-        samples: Samples,
-        policy: str | None,
-        batch_size: int,
-        loading: Loading,
-        seed: int | None,
+        task: Task | None = None,
+        train_size: int = 2000,
+        validation_size: int = 500,
+        test_size: int = 500,
+        samples: Samples = Samples(),
+        policy: str | None = None,
+        batch_size: int = 64,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
+        seed: int | None = None,
     ) -> None:
         super().__init__(policy, batch_size, loading, seed)
         self.task = task if task is not None else CodeTask()
-        self.sizes, self.samples = sizes, samples
+        self.sizes, self.samples = sizes_of(train_size, validation_size, test_size), samples
         self.cache_folder = samples.cache_folder or default_cache_folder()
         self.prepare_data_per_node = False  # one cache folder for all
         self.left_out: dict[Split, dict[str, str]] = {}  # problems whose references fail their own tests, and why
@@ -177,8 +190,8 @@ class ExecutionPairsDataModule(_ExecutionDataModule):
         loading: Loading = Loading(),  # noqa: B008 - frozen
         seed: int | None = None,
     ) -> None:
-        sizes = sizes_of(train_size, validation_size, test_size)
-        super().__init__(task, sizes, samples, policy, batch_size, loading, seed)
+        sizes = train_size, validation_size, test_size
+        super().__init__(task, *sizes, samples, policy, batch_size, loading, seed)
         if pairs_per_problem < 1:
             raise ValueError(f"pairs_per_problem must be >= 1, got {pairs_per_problem}")
         self.strategy, self.pairs_per_problem = strategy, pairs_per_problem

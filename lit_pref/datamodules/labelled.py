@@ -18,12 +18,13 @@ from lit_pref.data.formats.records import read_records
 from lit_pref.data.reading.rows import OnBadRow, Row, RowError, first_key, value_at
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
-from lit_pref.datamodules.execution import Samples, _ExecutionDataModule
+from lit_pref.datamodules.execution import _ExecutionDataModule
 from lit_pref.datamodules.files import SplitNames, named_sources
-from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of, tell_left_out
+from lit_pref.datamodules.telling import tell_left_out
+from lit_pref.datamodules.trees import Loading, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.sampling import distinct_answers
-from lit_pref.types import Outcome, Split, Task, Text, TextTree, TokenTree
+from lit_pref.types import Outcome, Split, Text, TextTree, TokenTree
 
 _LABELS = {1: True, 0: False, "true": True, "false": False, "1": True, "0": False}  # True is 1 to a dict
 
@@ -137,34 +138,7 @@ class LabelledDataModule(_TreeDataModule):
 
 
 class ExecutionLabelsDataModule(_ExecutionDataModule):
-    """The distinct samples of each problem, desirable where they pass its tests.
-
-    Args:
-        task: problems and their grading; by default the embedded code task.
-        train_size: training problems to sample.
-        validation_size: validation problems to sample.
-        test_size: test problems to sample.
-        samples: how many completions of a problem, how they are drawn, and by whom.
-        policy: whose samples and tokens to show without a fit; in a fit it is the module's.
-        batch_size: responses a batch and device; the KL term is estimated from as many.
-        loading: batches of so many tokens instead, and worker processes.
-        seed: draws problems, samples, mismatches and the order; None is the run's `seed_everything`.
-    """
-
-    def __init__(
-        self,
-        task: Task | None = None,
-        train_size: int = 2000,
-        validation_size: int = 500,
-        test_size: int = 500,
-        samples: Samples = Samples(),  # noqa: B008 - frozen
-        policy: str | None = None,
-        batch_size: int = 64,
-        loading: Loading = Loading(),  # noqa: B008 - frozen
-        seed: int | None = None,
-    ) -> None:
-        sizes = sizes_of(train_size, validation_size, test_size)
-        super().__init__(task, sizes, samples, policy, batch_size, loading, seed)
+    """The distinct samples of each problem, desirable where they pass its tests."""
 
     def _add(self, split: Split) -> None:
         responses = [

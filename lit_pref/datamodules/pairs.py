@@ -25,7 +25,9 @@ class PairsDataModule(_StoredPairsDataModule):
             or a number of pairs.
         test_size: likewise, for test.
         keys: the rows' key names where they are none of the known formats.
-        limits: lengths in tokens, and what becomes of longer pairs.
+        template: what a prompt of text is put into, with {query} in its place; none takes it as it is.
+        limits: lengths in tokens, and what becomes of longer pairs. Where a prompt fills the length, both sides would
+            be equal: such pairs are dropped and counted.
         on_bad_row: stop at the first row that cannot be used, or skip such rows, count them by reason and write the
             counts into the run folder.
         policy: whose tokens to show without a fit; in a fit it is the module's.
@@ -43,6 +45,7 @@ class PairsDataModule(_StoredPairsDataModule):
         validation_size: int | float = 0.05,
         test_size: int | float = 0,
         keys: PairKeys | None = None,
+        template: str | None = None,
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         on_bad_row: OnBadRow = "error",
         policy: str | None = None,
@@ -52,8 +55,10 @@ class PairsDataModule(_StoredPairsDataModule):
     ) -> None:
         named = named_sources(train, validation, test, splits)
         super().__init__(named, validation_size, test_size, policy, batch_size, loading, seed)
-        self.keys, self.limits, self.on_bad_row = keys, limits, on_bad_row
+        if template is not None and "{query}" not in template:
+            raise ValueError(f"template must hold {{query}}, got {template!r}")
+        self.keys, self.template, self.limits, self.on_bad_row = keys, template, limits, on_bad_row
 
     def _source(self, split: Split) -> PairSource:
-        named = self.named[split]
-        return PairSource(*named, self.keys, self.limits, self.on_bad_row, self.module.append_eos)
+        ends = self.module.append_eos
+        return PairSource(*self.named[split], self.keys, self.limits, self.on_bad_row, ends, self.template)

@@ -6,42 +6,14 @@ On the very samples that `execution.py` makes pairs of, and validated and tested
 from dataclasses import replace
 
 from lit_pref.data.tokens.tokenize import tokenize
-from lit_pref.datamodules.execution import Samples, _ExecutionDataModule
-from lit_pref.datamodules.trees import Loading, sizes_of
+from lit_pref.datamodules.execution import _ExecutionDataModule
 from lit_pref.errors import UserError
 from lit_pref.sampling import passing_demonstrations
-from lit_pref.types import Split, Task
+from lit_pref.types import Split
 
 
 class PassingSamplesDataModule(_ExecutionDataModule):
-    """The distinct passing completions of each problem, to imitate.
-
-    Args:
-        task: problems and their grading; by default the embedded code task.
-        train_size: training problems to sample.
-        validation_size: validation problems to sample, for pairs as of `ExecutionPairsDataModule`.
-        test_size: test problems to sample, likewise.
-        samples: how many completions of a problem, how they are drawn, and by whom.
-        policy: whose samples and tokens to show without a fit; in a fit it is the module's.
-        batch_size: completions a batch and device; pairs in validation and test.
-        loading: batches of so many tokens instead, and worker processes.
-        seed: draws problems, samples and the order; None is the run's `seed_everything`.
-    """
-
-    def __init__(
-        self,
-        task: Task | None = None,
-        train_size: int = 2000,
-        validation_size: int = 500,
-        test_size: int = 500,
-        samples: Samples = Samples(),  # noqa: B008 - frozen
-        policy: str | None = None,
-        batch_size: int = 64,
-        loading: Loading = Loading(),  # noqa: B008 - frozen
-        seed: int | None = None,
-    ) -> None:
-        sizes = sizes_of(train_size, validation_size, test_size)
-        super().__init__(task, sizes, samples, policy, batch_size, loading, seed)
+    """The distinct passing completions of each problem, to imitate."""
 
     def _add(self, split: Split) -> None:
         if split != "train":

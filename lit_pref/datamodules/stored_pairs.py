@@ -13,7 +13,8 @@ from lit_pref.data.formats.shares import held_out_rows
 from lit_pref.data.tokens.cache import PairSource, token_store
 from lit_pref.data.tokens.store import TokenStore
 from lit_pref.datamodules.files import NamedSource
-from lit_pref.datamodules.trees import Loading, _TreeDataModule, tell_left_out
+from lit_pref.datamodules.telling import tell_left_out
+from lit_pref.datamodules.trees import Loading, _TreeDataModule
 from lit_pref.errors import UserError
 from lit_pref.storage.arrays import default_cache_folder
 from lit_pref.types import Split

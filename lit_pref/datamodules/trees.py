@@ -4,7 +4,6 @@ rows without a fit, fingerprints for the run record."""
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -15,12 +14,11 @@ from torch.utils.data import DataLoader
 from lit_pref.data.batches.loading import BatchSampler, FixedBatchSampler, Steps, TreeDataset, batch_loader
 from lit_pref.data.batches.order import Batching
 from lit_pref.data.batches.position import DataPosition, last_step
-from lit_pref.data.reading.rows import tell_unused
 from lit_pref.data.tokens.store import StoredTrees
 from lit_pref.data.tokens.tokenize import fingerprint
 from lit_pref.datamodules.policy import NamedPolicy, PolicyModule
+from lit_pref.datamodules.telling import tell_longer, tell_rows
 from lit_pref.errors import UserError
-from lit_pref.storage.files import write_json
 from lit_pref.types import Split, TokenTree
 
 
@@ -176,17 +174,7 @@ class _TreeDataModule(LightningDataModule):
     def show(self, rows: int = 3, split: Split = "train") -> None:
         """Print a split's first rows as the model sees them, special tokens included, and what the limits cut."""
         self.make(split)
-        data, decode = self.data[split], self.module.tokenizer.decode
-        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts[split].items() if count)
-        print(f"{split}: {len(data):,} rows ({counts})")
-        for row in range(min(rows, len(data))):
-            tree = data.trees[row]
-            print(f"row {row}: {tree.shared_length:,} tokens, the prompt counted once")
-            print(f"  prompt, {len(tree.prompt_ids):,} tokens: {decode(tree.prompt_ids)!r}")
-            for number, ids in enumerate(tree.completion_ids):
-                name = ("chosen", "rejected")[number] if data.kind == "pair" else f"completion {number + 1}"
-                cut = self.module.append_eos and ids[-1] != self.module.tokenizer.eos_token_id
-                print(f"  {name}, {len(ids):,} tokens{', cut at its end' * cut}: {decode(ids)!r}")
+        tell_rows(split, self.data[split], self.counts[split], self.module, rows)
 
     # --- going on within an epoch -------------------------------------------------------------------------------------
 
@@ -256,7 +244,7 @@ class _TreeDataModule(LightningDataModule):
         data, trainer, training = self.data[split], self.trainer, split == "train"
         batching = self._batching(data)
         if self.first:
-            _tell_longer(split, batching)
+            tell_longer(split, batching)
         settings: dict[str, Any] = {}
         if training:
             tokens = data.imitated_tokens if self.module.averages_tokens else None
@@ -285,29 +273,3 @@ def sizes_of(train: int | None, validation: int | None, test: int | None) -> dic
         if size is not None and size < (split == "train"):
             raise ValueError(f"{split}_size must be >= {int(split == 'train')}, got {size}")
     return {split: size for split, size in sizes.items() if size != 0}
-
-
-def tell_left_out(source: str, name: str, rows: int, skipped: Mapping[str, Any], folder: Path | None) -> None:
-    """Print which columns were not used and how many rows were skipped, and write the latter into the run folder.
-
-    name: of the file there. skipped: as `SkippedRows.to_json` gives it. folder: None without a run.
-    """
-    tell_unused(skipped["unused_columns"])
-    if skipped["counts"]:
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in skipped["counts"].items())
-        print(f"{source}: {rows:,} rows; skipped rows: {counts}", flush=True)
-        if folder is not None:
-            write_json(folder / f"skipped_rows_{name}.json", skipped)
-
-
-def _tell_longer(split: Split, batching: Batching) -> None:
-    """Print how many rows are longer than the token budget."""
-    budget = batching.max_tokens
-    longer = 0 if budget is None else int((batching.lengths_N > budget).sum())
-    if longer:
-        print(
-            f"{split}: {longer:,} of {len(batching.lengths_N):,} rows are longer than max_tokens_per_batch {budget:,}, "
-            f"the longest {batching.lengths_N.max():,} tokens: each is a batch of its own; raise the budget, or "
-            "shorten or drop such rows (data.limits)",
-            flush=True,
-        )

@@ -154,7 +154,8 @@ CONFIGURED = [
 
 @pytest.mark.parametrize("configured", CONFIGURED, ids=lambda item: item.__name__)
 def test_help_describes_every_argument(configured: type) -> None:
-    described = {parameter.arg_name for parameter in docstring_parser.parse(configured.__doc__ or "").params}
+    said = [docstring_parser.parse(part.__doc__ or "") for part in configured.__mro__]  # by a constructor's own class
+    described = {parameter.arg_name for each in said for parameter in each.params}
     assert described >= inspect.signature(configured).parameters.keys()
 
 

@@ -1,4 +1,4 @@
-"""CodePairsDataModule: rows of a file in a template, or pairs of two models; made once, found by later runs."""
+"""Pairs of code: rows of a file in a template, or of two models, made once and found by later runs."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lit_pref.data.tokens.lengths import LengthLimits
-from lit_pref.datamodules import CodePairsDataModule
+from lit_pref.datamodules import CodePairsDataModule, PairsDataModule
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
@@ -47,13 +47,13 @@ def rows_file(folder: Path, name: str = "pairs", rows: list[dict[str, Any]] = RO
     return str(path)
 
 
-def made(data: CodePairsDataModule, module: LightningModule, folder: Path) -> CodePairsDataModule:
+def made(data: Any, module: LightningModule, folder: Path) -> Any:
     """Set up through a Trainer, without a step."""
     trainer_for(folder, limit_train_batches=0, limit_val_batches=0).fit(module, data)
     return data
 
 
-def texts(data: CodePairsDataModule, stage: Any = "train", end: tuple[int, ...] = ()) -> list[tuple[str, ...]]:
+def texts(data: Any, stage: Any = "train", end: tuple[int, ...] = ()) -> list[tuple[str, ...]]:
     """(prompt, chosen, rejected) of every tree; each side must end with `end` and hold no EOS before."""
     tokenizer, found = load_tokenizer(str(EMBEDDED_FOLDER / "tokenizer")), []
     for prompt, sides in data.data[stage].trees:
@@ -76,44 +76,27 @@ def test_rows_stand_in_the_template_and_end_as_the_module_says(policy: str, tmp_
         (PMPretrainModule(policy, append_eos=True), (EOS,)),
         (RewardFinetuneModule(policy), (EOS,)),
     ):
-        data = CodePairsDataModule(rows_file(tmp_path), validation_size=0.0, template=template)
+        data = PairsDataModule(rows_file(tmp_path), validation_size=0.0, template=template)
         assert texts(made(data, module, tmp_path), end=end) == expected
         assert "validation" not in data.data
 
 
 def test_without_a_template_a_description_is_the_prompt(policy: str, tmp_path: Path):
-    data = CodePairsDataModule(rows_file(tmp_path), validation_size=0.0)
+    data = PairsDataModule(rows_file(tmp_path), validation_size=0.0)
     assert texts(made(data, PMPretrainModule(policy), tmp_path))[3] == ("Add 3.", "x + 3\n", "x - 3\n")
 
 
 def test_a_template_is_filled_as_it_stands(policy: str, tmp_path: Path):
     # Braces of either side mean nothing else.
     path = rows_file(tmp_path, rows=[{"query": "of {x}: {query}", "better": "a", "worse": "b"}])
-    data = CodePairsDataModule(path, validation_size=0.0, template="{0} {query} {")
+    data = PairsDataModule(path, validation_size=0.0, template="{0} {query} {")
     assert texts(made(data, PMPretrainModule(policy), tmp_path)) == [("{0} of {x}: {query} {", "a", "b")]
-
-
-def test_a_share_is_held_out_by_the_seed(policy: str, tmp_path: Path):
-    path, every = rows_file(tmp_path), {(f"Add {i}.", f"x + {i}\n", f"x - {i}\n") for i in range(20)}
-    held_out = []
-    for seed in (1, 1, 2):
-        data = made(CodePairsDataModule(path, validation_size=0.25, seed=seed), PMPretrainModule(policy), tmp_path)
-        train, kept = texts(data), texts(data, "validation")
-        assert (len(train), len(kept)) == (15, 5) and {*train, *kept} == every
-        held_out.append(kept)
-    assert held_out[0] == held_out[1] != held_out[2]
-
-
-def test_a_file_of_its_own_is_held_out(policy: str, tmp_path: Path):
-    files = rows_file(tmp_path), rows_file(tmp_path, "held_out", [{"query": "q", "better": "a", "worse": "b"}])
-    data = made(CodePairsDataModule(*files), PMPretrainModule(policy), tmp_path)
-    assert len(texts(data)) == 20 and texts(data, "validation") == [("q", "a", "b")]
 
 
 def test_a_prompt_that_fills_the_length_is_dropped_and_counted(policy: str, tmp_path: Path, capsys: Any):
     rows = [*ROWS, {"query": "word " * 50, "better": "a", "worse": "b"}]
     limits = LengthLimits(max_length=40)
-    data = CodePairsDataModule(rows_file(tmp_path, rows=rows), validation_size=0.0, limits=limits)
+    data = PairsDataModule(rows_file(tmp_path, rows=rows), validation_size=0.0, limits=limits)
     assert len(texts(made(data, PMPretrainModule(policy), tmp_path))) == 20
     assert "'dropped_prompt_fills_limit': 1" in capsys.readouterr().out
 
@@ -122,7 +105,7 @@ def test_a_template_is_for_text_alone(policy: str, tmp_path: Path):
     turns = [[{"role": "user", "content": "q"}], *([{"role": "assistant", "content": x}] for x in "ab")]
     path = rows_file(tmp_path, rows=[dict(zip(("prompt", "chosen", "rejected"), turns, strict=True))])
     with pytest.raises(UserError, match=r"pairs\.jsonl:1: a template is for prompts of text, and this is"):
-        made(CodePairsDataModule(path, template="{query}"), PMPretrainModule(policy), tmp_path)
+        made(PairsDataModule(path, template="{query}"), PMPretrainModule(policy), tmp_path)
 
 
 # --- pairs of a task --------------------------------------------------------------------------------------------------
@@ -180,9 +163,7 @@ def test_a_fit_trains_on_pairs_of_a_task(policy: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"template": "### Response:"}, r"template must hold \{query\}, got '### Response:'"),
         ({"train_size": 0}, "train_size must be >= 1, got 0"),
-        ({"validation": "held_out.jsonl"}, "validation names a file and train does not"),
         ({"validation_size": 1.0}, r"validation_size must be a share in \[0, 1\) or a count >= 0, got 1\.0"),
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
     ],
@@ -192,6 +173,6 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         CodePairsDataModule(**settings)
 
 
-def test_a_missing_file_is_named(policy: str, tmp_path: Path):
-    with pytest.raises(UserError, match=r"missing\.jsonl"):
-        made(CodePairsDataModule(str(tmp_path / "missing.jsonl")), PMPretrainModule(policy), tmp_path)
+def test_a_template_without_a_place_for_the_prompt_is_refused():
+    with pytest.raises(ValueError, match=r"template must hold \{query\}, got '### Response:'"):
+        PairsDataModule("pairs.jsonl", template="### Response:")

@@ -71,7 +71,7 @@ def test_batches_and_rows_are_seen_with_only_a_policys_name(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(f"train: {len(data.data['train'])} rows (")
     tree, tokenizer = data.data["train"].trees[0], load_tokenizer(CODER)
-    sides = ("chosen", "rejected") if len(tree.completion_ids) == 2 else ("completion 1",)
+    sides = ("chosen", "rejected") if len(tree.completion_ids) == 2 else ("completion",)
     assert shown[1:4] == [
         f"row 0: {tree.shared_length} tokens, the prompt counted once",
         f"  prompt, {len(tree.prompt_ids)} tokens: {tokenizer.decode(tree.prompt_ids)!r}",
