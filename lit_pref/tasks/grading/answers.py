@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
+from lit_pref.types import Outcome, Verdict
+
 _MARK = re.compile(r"####|\banswer\W{0,3}(?:is\b|:)|\\(?:boxed|fbox)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"(?P<minus>(?<![\w)])[-−])?\\?[$€£¥₹]?"  # behind a digit or a bracket it subtracts
@@ -18,6 +20,15 @@ _MAX_NUMBER = 1_000  # characters: Python reads no integers of more than 4,300 d
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _MATHEMATICS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)")
 _SHOWN_ALIKE = re.compile(r"\\(?:left|right|displaystyle|[,!;: ])|\$|\s|\\text\s*(?=\{)|\\mathrm\s*(?=\{)")
+
+
+def compared(expected: Fraction | int, found: Fraction | int | None) -> Verdict:
+    """The verdict on an answer; None is none."""
+    if found is None:
+        return Verdict(Outcome.NO_ANSWER)
+    if found == expected:
+        return Verdict(Outcome.PASSED)
+    return Verdict(Outcome.FAILED, detail=f"expected {expected}, got {found}")
 
 
 def final_number(text: str, anywhere: bool = False) -> Fraction | None:

@@ -12,11 +12,11 @@ from fractions import Fraction
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.syntax.thoughts import THOUGHTS
 from lit_pref.tasks.data_sets import content_id
-from lit_pref.tasks.grading.answers import final_number, to_number
+from lit_pref.tasks.grading.answers import compared, final_number, to_number
 from lit_pref.tasks.published.solved_problems import _SolvedProblems, continued
 from lit_pref.tasks.rows import text_in, told_in
 from lit_pref.tasks.wording import Style, asked
-from lit_pref.types import Outcome, Problem, Verdict
+from lit_pref.types import Problem, Verdict
 
 _REQUEST = "Solve this problem step by step. End with a line `The answer is N.`, where N is a number."
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -64,17 +64,9 @@ class GSM8K(_SolvedProblems):
 
     def _verdicts(self, answers: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         pairs = zip(answers, completions, strict=True)
-        return [_verdict(Fraction(answer), final_number(text, self.last_number)) for answer, text in pairs]
+        return [compared(Fraction(answer), final_number(text, self.last_number)) for answer, text in pairs]
 
 
 def without_calculations(solution: str) -> str:
     """A solution without the annotations of its calculations."""
     return _CALCULATION.sub("", solution)
-
-
-def _verdict(expected: Fraction, found: Fraction | None) -> Verdict:
-    if found is None:
-        return Verdict(Outcome.NO_ANSWER)
-    if found == expected:
-        return Verdict(Outcome.PASSED)
-    return Verdict(Outcome.FAILED, detail=f"expected {expected}, got {found}")

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 
 from lit_pref.sandbox import default_sandbox
+from lit_pref.tasks.data_sets import check_one_each
 from lit_pref.tasks.embedded.code.bugs import insert_bug
 from lit_pref.tasks.embedded.code.cases import make_cases
 from lit_pref.tasks.embedded.code.grammar import Draft, draw_draft
@@ -47,8 +48,7 @@ class CodeTask(Task):
         ]
 
     def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
-        if len(problems) != len(completions):
-            raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
+        check_one_each(problems, completions)
         programs = [
             Program(f"{problem.prompt}{completion}", problem.cases)
             for problem, completion in zip(problems, completions, strict=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lit_pref.tasks.data_sets import check_one_each
 from lit_pref.tasks.embedded.reasoning.grammar import (
     MISTAKES,
     Mistake,
@@ -20,7 +21,8 @@ from lit_pref.tasks.embedded.reasoning.grammar import (
     written,
 )
 from lit_pref.tasks.embedded.splits import Splits, key
-from lit_pref.types import Outcome, PairTask, PreferencePair, Problem, Split, Task, Verdict
+from lit_pref.tasks.grading.answers import compared
+from lit_pref.types import PairTask, PreferencePair, Problem, Split, Task, Verdict
 
 _DEFAULT_PAIRS = 2000
 _TRIES = 50  # at a mistake of the same length
@@ -57,8 +59,7 @@ class ReasoningTask(Task, PairTask):
 
     def grade(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Verdict]:
         """By the first answer that a completion gives; what comes before it is not looked at."""
-        if len(problems) != len(completions):
-            raise ValueError(f"one completion a problem: got {len(problems)} problems, {len(completions)} completions")
+        check_one_each(problems, completions)
         return [_verdict(problem, text) for problem, text in zip(problems, completions, strict=True)]
 
     def pairs(self, split: Split, count: int | None, seed: int) -> list[PreferencePair]:
@@ -100,8 +101,4 @@ def _problem(story: Story) -> Problem:
 
 def _verdict(problem: Problem, text: str) -> Verdict:
     answer = _ANSWER.search(text)
-    if answer is None:
-        return Verdict(Outcome.NO_ANSWER)
-    if int(answer[1]) == int(problem.answer):
-        return Verdict(Outcome.PASSED)
-    return Verdict(Outcome.FAILED, detail=f"expected {problem.answer}, got {answer[1]}")
+    return compared(int(problem.answer), int(answer[1]) if answer else None)
