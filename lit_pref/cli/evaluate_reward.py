@@ -179,9 +179,6 @@ def _fingerprint(weight: Tensor) -> str:
     return blake2b(weight.detach().float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
 def _check(evaluations: Sequence[Evaluation], reward_model: str | None, checkpoint: Path | None, bins: int) -> None:
     if (reward_model is None) == (checkpoint is None):
         got = "both" if reward_model is not None else "neither of them"

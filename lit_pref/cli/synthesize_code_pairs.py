@@ -131,7 +131,8 @@ def code_pairs(
             f"--construction: {type(construction).__name__} must be a dataclass, so that pairs tell how they were made"
         )
     given = CodeSource(source) if isinstance(source, str) else source
-    identity = _without_none({**asdict(given), "path": given.path or _STANDARD_LIBRARY, "limit": None})
+    named = {**asdict(given), "path": given.path or _STANDARD_LIBRARY, "limit": None}
+    identity = {name: value for name, value in named.items() if value is not None}
     job = CodePairsJob(
         Source(given.files, identity), snippets, given.limit, describer, completions, construction, filters, seed
     )
@@ -142,8 +143,13 @@ def code_pairs(
     def opened(part: str) -> Writer:
         generator = parts[part]
         assert generator is not None  # Describer has refused to go without
-        writer = _opened(part, generator)
-        used[part] = {"name": _name(generator), "identity": writer.identity}
+        if isinstance(generator, str):
+            policy = PolicyGenerator(generator)
+            writer = Writer(policy, {"policy": policy.weights, "batch_size": policy.batch_size})
+        else:
+            writer = Writer(generator, generator_identity(generator))
+        name = generator if isinstance(generator, str) else type(generator).__name__
+        used[part] = {"name": name, "identity": writer.identity}
         return writer
 
     runners: dict[str, Runner] = {"local": LocalRunner(), "ray": RayRunner()}
@@ -152,28 +158,6 @@ def code_pairs(
     _write_summary(output, made, used)
     get_console().print(table("code pairs", counted(made.counts)))
     print(f"to train on them: lit-pref fit --config pmp --config data/pairs --data.train {made.folder}")
-
-
-# --- generators -------------------------------------------------------------------------------------------------------
-
-
-def _opened(part: str, given: Generator | str) -> Writer:
-    if isinstance(given, str):
-        policy = PolicyGenerator(given)
-        return Writer(policy, {"policy": policy.weights, "batch_size": policy.batch_size})
-    if not is_dataclass(given):
-        raise UserError(
-            f"--{part}: {type(given).__name__} must be a dataclass: its fields say what its completions depend on, so "
-            "that a later run knows whether it can go on with them"
-        )
-    return Writer(given, generator_identity(given))
-
-
-def _name(given: Generator | str) -> str:
-    return given if isinstance(given, str) else type(given).__name__
-
-
-# --- what is written --------------------------------------------------------------------------------------------------
 
 
 def _write_summary(output: Path, made: CodePairsMade, used: dict[str, JsonValue]) -> None:
@@ -186,13 +170,6 @@ def _write_summary(output: Path, made: CodePairsMade, used: dict[str, JsonValue]
         **circumstances(),
     }
     write_json(output / "summary.json", summary)
-
-
-def _without_none(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
 
 
 CODE_PAIRS = Recipe(code_pairs, _EXAMPLE, _DESCRIPTION)
