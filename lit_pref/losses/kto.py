@@ -20,9 +20,9 @@ class KTO:
     has no gradient.
 
     Args:
-        beta: scale of the implicit rewards; the smaller, the further the policy may move.
-        desirable_weight: of a desirable response's loss; the paper has it and the next one such that the weighted
-            counts of both are within 1:1 and 4:3.
+        beta: scale of the implicit rewards; the smaller it is, the further the policy may move.
+        desirable_weight: of a desirable response's loss; in the paper, the weighted counts of desirable and undesirable
+            responses are between 1:1 and 4:3.
         undesirable_weight: of an undesirable response's loss.
         kl: measure from the estimated divergence; False is APO-zero on single responses (arXiv 2408.06266), which
             measures from 0: for desirable responses that are better than what the policy writes.

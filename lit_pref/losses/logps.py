@@ -20,7 +20,7 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LinearHead:
-    """An LM head as its numbers: logits are x = scale · (W h + b), or with a cap softcap · tanh(x / softcap)."""
+    """An LM head as numbers: logits are x = scale · (W h + b), or with a cap softcap · tanh(x / softcap)."""
 
     weight_VD: Tensor
     bias_V: Tensor | None = None

@@ -1,6 +1,6 @@
-"""What is logged, over all items of all batches and processes: what an optimizer step or a validation comes to.
+"""Logged figures over all items of all batches and processes, of an optimizer step or a validation.
 
-States are sums and counts, so that batches and processes of unlike size, or without an item, weigh what they hold.
+States are sums and counts, so batches and processes of unlike size, or without an item, weigh by their items.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 
 class Figures(Metric):
-    """Figures by name, each over its own items (pairs, tokens): means, and of some the extremes.
+    """Figures by name, each over its own items (pairs, tokens): their means, or extremes.
 
     lowest, highest: names of figures whose least or greatest value is wanted instead of the mean.
     """

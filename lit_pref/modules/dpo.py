@@ -32,14 +32,14 @@ class DPOModule(_LanguageModule):
     """Trains a policy on preference pairs.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
+        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it was before training.
         objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
-        adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
+        adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
-        optimizer: what makes the optimizer from the parameters.
-        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        optimizer: builds the optimizer from the parameters.
+        scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
         cache_folder: where reference log-probs are kept; None is the user's cache folder.
     """
 
@@ -72,7 +72,7 @@ class DPOModule(_LanguageModule):
         return batch.weight.rows * loss_P.mean()
 
     def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
-        """What is logged of each pair: `rewards/*`, `logps/*`, and `budget/*` where there is a reference."""
+        """What is logged of each pair: `rewards/*`, `logps/*`, and with a reference `budget/*`."""
         _, policy, reference = self._scored(batch)
         return self._pair_figures(policy, reference)
 
@@ -90,7 +90,7 @@ class DPOModule(_LanguageModule):
 
 
 def _named(policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
-    """What a pair's loss is made of."""
+    """The values that a pair's loss is computed from."""
     values = {"the log-prob of chosen": policy.chosen, "the log-prob of rejected": policy.rejected}
     if reference is not None:
         values["the reference's log-prob of chosen"] = reference.chosen

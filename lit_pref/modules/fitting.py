@@ -1,6 +1,6 @@
-"""Whether a checkpoint is one of a run like this one, asked before anything is computed or written.
+"""Whether a checkpoint fits this run, checked before anything is computed or written.
 
-Not covered: another model of the same shapes, which no checkpoint tells from the one that it was trained as.
+Not covered: another model of the same shapes, which no checkpoint can tell from the one that was trained.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_names(module: "_LanguageModule") -> dict[str, str | None]:
-    """What a resumed run must have alike, by name; for a module whose trainer has its optimizer."""
+    """What a resumed run must have in common with it, by name; for a module whose trainer has its optimizer."""
     trainer = module.trainer
     data = trainer.datamodule  # type: ignore[attr-defined]
     schedulers = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
@@ -29,7 +29,7 @@ def run_names(module: "_LanguageModule") -> dict[str, str | None]:
 
 
 def check_names(module: "_LanguageModule", content: dict[str, Any], data: LightningDataModule | None) -> None:
-    """Raise UserError where a run of this module and data cannot go on from a checkpoint."""
+    """Raise UserError if a run of this module and data cannot be resumed from a checkpoint."""
     saved = content.get("lit_pref")
     if not isinstance(saved, dict):
         raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
@@ -50,7 +50,7 @@ def check_names(module: "_LanguageModule", content: dict[str, Any], data: Lightn
 def check_fits(
     module: "_LanguageModule", content: dict[str, Any], data: LightningDataModule | None, resumes: bool
 ) -> None:
-    """Raise UserError where a checkpoint's weights are not of this module's shapes, or a run cannot go on from it."""
+    """Raise UserError if a checkpoint's weights have other shapes than this module's, or a run cannot resume from it."""
     if resumes:
         check_names(module, content, data)
         _check_optimizer(module, content)

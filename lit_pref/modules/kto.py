@@ -1,8 +1,8 @@
 """Kahneman–Tversky optimization: learning from single responses that are labelled desirable or not.
 
-A row is a prompt with its own completion, and behind it a completion of another prompt: the mean log-ratio of these
-mismatched ones over a batch is the estimate of KL(policy, reference), as in arXiv 2402.01306 and TRL. Both lie in one
-tree, so that the estimate takes no forward pass of its own. Not covered: pairs; a divergence over accumulated batches.
+A row is a prompt with its own completion, followed by a completion of another prompt. The mean log-ratio of these
+mismatched ones over a batch estimates KL(policy, reference), as in arXiv 2402.01306 and TRL. Both lie in one tree, so
+the estimate needs no forward pass of its own. Not covered: pairs; a divergence over accumulated batches.
 """
 
 from pathlib import Path
@@ -25,13 +25,13 @@ class KTOModule(_LanguageModule):
     """Trains a policy on labelled responses.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it is before training.
+        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it was before training.
         objective: beta, and what desirable and undesirable responses weigh.
-        adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
+        adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
-        optimizer: what makes the optimizer from the parameters.
-        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        optimizer: builds the optimizer from the parameters.
+        scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
         cache_folder: where reference log-probs are kept; None is the user's cache folder.
     """
 
@@ -75,7 +75,7 @@ class KTOModule(_LanguageModule):
         return {"label": _desirable(batch).float(), "logps": logps_K[is_own_K], "rewards": rewards_K[is_own_K]}
 
     def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With `rewards/margins`; a label that no response had has no figures."""
+        """With `rewards/margins`; without figures of a label that no response had."""
         figures |= {"rewards/margins": figures["rewards/chosen"] - figures["rewards/rejected"]}
         of_labels = ("rewards/", "logps/")
         return {name: x for name, x in figures.items() if not (name.startswith(of_labels) and bool(x.isnan()))}
@@ -85,12 +85,12 @@ class KTOModule(_LanguageModule):
         return self.reference.logps(batch, policy_K)
 
     def _divergence(self, batch: RowBatch, log_ratio_M: Tensor) -> Tensor:
-        """The mean over all processes' mismatched completions, at least 0; 0 for an objective without it."""
+        """The mean over all processes' mismatched completions, at least 0; 0 if the objective does not use it."""
         if not self.objective.kl:
             return log_ratio_M.new_zeros(())
         if not len(log_ratio_M):
             raise UserError("the rows have no mismatched completion for the KL term: set model.objective.kl to false")
-        counted = float(batch.weight.rows > 0)  # a batch that only keeps a process in step has no part in it
+        counted = float(batch.weight.rows > 0)  # a batch that only keeps a process in step does not count
         sum_and_count = counted * torch.stack([log_ratio_M.sum(), log_ratio_M.new_tensor(len(log_ratio_M))])
         if self.trainer.world_size > 1:
             sum_and_count = self.trainer.strategy.reduce(sum_and_count, reduce_op="sum")
@@ -99,5 +99,5 @@ class KTOModule(_LanguageModule):
 
 
 def _desirable(batch: RowBatch) -> Tensor:
-    assert batch.value_R is not None  # `kinds` has seen to labels
+    assert batch.value_R is not None  # `kinds` lets only labelled rows in
     return batch.value_R > 0

@@ -61,7 +61,7 @@ class CompletionScores(NamedTuple):
 def is_first(batch: RowBatch) -> Tensor:
     """Which completion tokens belong to the first completion of their row, [N]: chosen of a pair, a demonstration's.
 
-    It is the one that is imitated, where any is.
+    If a method imitates a completion, it is this one.
     """
     return batch.sibling_K[batch.trees.completion_N] == 0
 
@@ -72,8 +72,8 @@ class _LanguageModule(LightningModule):
     kinds: ClassVar[tuple[str, ...]] = ("pair",)  # of the rows that the method trains on
     needs_lm_head = True
     append_eos = True  # whether data modules end each completion with EOS
-    averages_tokens = False  # whether a loss is a mean over imitated tokens, so that `weight.tokens` must be known
-    lowest: ClassVar[tuple[str, ...]] = ()  # figures of which the least value is logged instead of the mean
+    averages_tokens = False  # whether the loss is a mean over imitated tokens, which needs `weight.tokens`
+    lowest: ClassVar[tuple[str, ...]] = ()  # figures whose least value is logged instead of the mean
     highest: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -119,7 +119,7 @@ class _LanguageModule(LightningModule):
         self.strict_loading = False  # the base is in no checkpoint
 
     def adapter_off(self) -> AbstractContextManager[None]:
-        """The policy as its base computes, which its adapter started from; without adapter it stays as it is."""
+        """The policy with its adapter switched off, that is its base; unchanged without an adapter."""
         return adapter_off(self.model)
 
     def score(self, trees: TreeBatch) -> TokenScores:
@@ -145,7 +145,7 @@ class _LanguageModule(LightningModule):
             raise UserError(f"{wrong} under the weights of {self.policy!r} as they are; expected a finite number")
 
     def check_kind(self, batch: Any, *kinds: str) -> None:
-        """Raise UserError for a batch of other rows; without `kinds`, of other ones than the method trains on."""
+        """Raise UserError for a batch of other rows; without `kinds`, other than those that the method trains on."""
         given = batch.kind if isinstance(batch, RowBatch) else type(batch).__name__
         if given not in (kinds or self.kinds):
             expected = " or ".join(kinds or self.kinds)
@@ -172,7 +172,7 @@ class _LanguageModule(LightningModule):
         raise NotImplementedError
 
     def predict_step(self, batch: RowBatch, batch_idx: int) -> dict[str, Tensor]:
-        """`row` in the data and `row_figures` of each row, [R] each; of no row for a batch that is not to count."""
+        """`row` in the data and `row_figures` of each row, [R] each; no row of a batch that does not count."""
         found = {"row": batch.row_R, **self.row_figures(batch)}
         return found if batch.weight.rows > 0 else {name: values[:0] for name, values in found.items()}
 
@@ -183,7 +183,7 @@ class _LanguageModule(LightningModule):
     def measured(
         self, batches: Iterable[RowBatch], measure: Callable[[RowBatch], Measured]
     ) -> Iterator[tuple[RowBatch, Measured]]:
-        """Each batch, on the module's device, and what is measured of it, without gradient and dropout."""
+        """Each batch, on the module's device, with what is measured of it, without gradient and dropout."""
         with evaluating(self.model), torch.no_grad(), self.trainer.precision_plugin.forward_context():
             for batch in batches:
                 self.check_kind(batch)
@@ -191,7 +191,7 @@ class _LanguageModule(LightningModule):
                 yield moved, measure(moved)
 
     def all_row_figures(self, stage: str) -> dict[str, Tensor]:
-        """`row_figures` of all rows of a stage of the data module, in order; none where it has no such rows.
+        """`row_figures` of all rows of a stage of the data module, in order; none if it has no such rows.
 
         Raises UserError for a value that is NaN or infinite.
         """
@@ -211,8 +211,8 @@ class _LanguageModule(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         if self.trainer.precision == "bf16-mixed":
-            # Fused optimizers say that they would undo a gradient scale themselves, and Lightning then refuses to clip;
-            # bf16 has no such scale.
+            # Fused optimizers say that they undo a gradient scale themselves, and Lightning then refuses to clip; bf16
+            # has no such scale.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         if self.make_scheduler is None:
             return optimizer
@@ -267,14 +267,14 @@ class _LanguageModule(LightningModule):
     def on_train_end(self) -> None:
         torch.set_rng_state(self._random_state)  # weights and samples that are drawn later follow the run's seed
 
-    # --- losses that are no numbers -----------------------------------------------------------------------------------
+    # --- losses that are not finite -----------------------------------------------------------------------------------
 
     def watch(self, batch: RowBatch, values: Mapping[str, Tensor]) -> None:
-        """Remember what a batch's loss is made of, one value a row, to name what is not finite."""
+        """Remember the values behind a batch's loss, one a row, to name one that is not finite."""
         self._watched = batch, {name: value.detach() for name, value in values.items()}
 
     def non_finite_values(self) -> str:
-        """Which value of the last batch is NaN or infinite, and whose it is; empty where all are finite."""
+        """Which value of the last batch is NaN or infinite, and of which row; empty if all are finite."""
         return "" if self._watched is None else non_finite(self._watched[1], self._watched[0])
 
     def on_before_backward(self, loss: Tensor) -> None:
@@ -294,7 +294,7 @@ class _LanguageModule(LightningModule):
             self._count_tokens(batch.trees.num_tokens if counted else 0)
 
     def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is logged, given means and extremes over all items; for a method that adds what is made of them."""
+        """What is logged, given means and extremes over all items; a method may add figures made from them."""
         return figures
 
     def _counted(self, stage: LoggedStage) -> Figures:
@@ -303,13 +303,13 @@ class _LanguageModule(LightningModule):
         return metric
 
     def _log_figures(self, stage: LoggedStage) -> None:
-        """Log and forget what was counted since the last time, over all processes."""
+        """Log what was counted since the last time, over all processes, and reset it."""
         counted = self._counted(stage)
         if not counted.update_called:
             return
         figures = self.logged_figures(counted.compute())
         counted.reset()
-        # Equal on all processes by now: Lightning asks to synchronize what is logged of an epoch.
+        # Equal on all processes by now, but Lightning wants epoch figures synchronized.
         shared = stage != "train"
         for name, value in figures.items():
             bar = not shared and name == "loss"
@@ -340,7 +340,7 @@ class _LanguageModule(LightningModule):
         self._log_figures("test")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Dropout of a batch is a function of its place, so that a resumed run draws what the uninterrupted one does.
+        # Dropout depends only on a batch's place, so a resumed run draws what the uninterrupted one would.
         place = (self._noise_seed, self.trainer.global_rank, self.trainer.current_epoch, batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
         self._batch_tokens, self._batch_start = 0, time.perf_counter()
@@ -375,7 +375,7 @@ class _LanguageModule(LightningModule):
             checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
 
     def _tokens_of_all_ranks(self) -> int:
-        """Up to the last optimizer step. All ranks make a checkpoint's content, so that all can be asked."""
+        """Up to the last optimizer step. All ranks build a checkpoint's content, so all can be asked."""
         if self._trainer is None or self.trainer.world_size == 1:
             return self._tokens_at_step
         counted = torch.tensor(self._tokens_at_step, device=self.device)
@@ -392,13 +392,13 @@ class _LanguageModule(LightningModule):
         self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
 
     def _trained(self, state: dict[str, Any]) -> dict[str, Any]:
-        """What of a state dict is not the frozen base: the adapter, and all that a method adds and trains."""
+        """The part of a state dict that is not the frozen base: the adapter, and all that a method adds and trains."""
         base = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
         base |= {f"model.{name}" for name, _ in self.model.named_buffers(remove_duplicate=False)}
         return {name: value for name, value in state.items() if name not in base}
 
     def check_adapter(self, checkpoint: dict[str, Any]) -> None:
-        """Raise UserError unless the checkpoint's adapter, or its having none, is this run's: loading is not strict."""
+        """Raise UserError unless checkpoint and run have the same adapter, or both none: loading is not strict."""
         saved = checkpoint.get("lit_pref")
         if not isinstance(saved, dict):
             raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
@@ -422,7 +422,7 @@ class _LanguageModule(LightningModule):
 
 
 def _steps_of_run(trainer: Trainer) -> int:
-    """Optimizer steps of the whole run; Lightning's own estimate takes the first epoch's accumulation for all."""
+    """Optimizer steps of the whole run; Lightning's own estimate uses the first epoch's accumulation for all epochs."""
     estimated = int(trainer.estimated_stepping_batches)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     changing = [each for each in callbacks if isinstance(each, GradientAccumulationScheduler)]
@@ -435,7 +435,7 @@ def _steps_of_run(trainer: Trainer) -> int:
 
 
 def _when_to_step(scheduler: Any) -> dict[str, Any]:
-    """Every optimizer step; one that waits for a plateau, whenever its figure was measured."""
+    """Every optimizer step; ReduceLROnPlateau whenever its figure was measured."""
     if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         return {"interval": "step"}
     if not isinstance(scheduler, ReduceLROnPlateau):
@@ -447,7 +447,7 @@ def _when_to_step(scheduler: Any) -> dict[str, Any]:
 
 
 def non_finite(values: Mapping[str, Tensor], batch: RowBatch) -> str:
-    """ "the score of chosen of pair 3 is nan", of the first value that is not finite; empty where there is none.
+    """ "the score of chosen of pair 3 is nan", of the first value that is not finite; empty if there is none.
 
     values: by name, one a row of the batch.
     """
@@ -464,10 +464,10 @@ def _because(named: str) -> str:
 
 
 def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
-    """What of an adapter its weights depend on; dropout may change from run to run."""
+    """The settings of an adapter that its weights depend on; dropout may change from run to run."""
     return None if adapter is None else asdict(adapter) | {"lora_dropout": 0.0}
 
 
 def adamw(lr: float, weight_decay: float = 0.0) -> Callable[[Any], Optimizer]:
-    """AdamW as it is every method's default: torch's betas, no weight decay. `optimizer=adamw(2e-4)`."""
+    """AdamW as in every method's default: torch's betas, no weight decay. `optimizer=adamw(2e-4)`."""
     return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)

@@ -1,10 +1,10 @@
-"""Preference-model pretraining (CodePMP): a reward loss on pairs, and beside it a language-model loss on chosen.
+"""Preference-model pretraining (CodePMP): a reward loss on pairs, and a language-model loss on chosen.
 
 After the released code of arXiv 2410.02229 [C]: one forward pass feeds the LM head and a scalar head;
 L = rm_coef · L_RM + lm_coef · L_LM, with L_RM = mean −log σ(s_chosen − s_rejected), scores read at the last token, and
-L_LM the mean negative log-prob of the chosen responses' tokens, prompts left out. The prompt is laid down once for both
-responses, where the released code encodes each on its own: that is exact. Not covered: weights of single pairs by the
-tag's confidence.
+L_LM the mean negative log-prob of the chosen responses' tokens, prompts left out. The prompt is computed once for both
+responses, with the same result as the released code, which encodes each on its own. Not covered: weights of single
+pairs by the tag's confidence.
 """
 
 import math
@@ -24,23 +24,23 @@ from lit_pref.types import RowBatch
 
 
 class PMPretrainModule(_RewardModule):
-    """Pretrains a reward model on preference pairs while it goes on as a language model.
+    """Pretrains a reward model on preference pairs while it remains a language model.
 
     Args:
         policy: `embedded:NAME`, a model folder, or a hub id: the language model to start from. Where its weights hold
             a score head of one label (`score.weight`), that is carried over.
-        rm_coef: weight of the reward loss; 0 trains the language model alone.
-        lm_coef: weight of the language-model loss; 0 leaves the LM head out of it.
+        rm_coef: weight of the reward loss; 0 trains only the language model.
+        lm_coef: weight of the language-model loss; 0 leaves out the LM head.
         loss: a `RewardLoss` of a pair's two scores: BradleyTerry, or your own.
         head_std: standard deviation of a fresh head, drawn by the run's seed; none is the model config's
             initializer_range, as transformers draws it.
         append_eos: end each response with EOS, the end-of-code token of the released code's ablation; without it a
             response is scored at its last own token. Exported models carry it in their config.
-        adapter: LoRA weights to train beside the head instead of the policy's own, which stay as they are; none trains
+        adapter: LoRA weights to train beside the head instead of the policy's own, which stay unchanged; none trains
             all weights.
         compute: how the policy is run: layout of batches, attention, memory.
-        optimizer: what makes the optimizer from the parameters.
-        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        optimizer: builds the optimizer from the parameters.
+        scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PMPretrainModule(_RewardModule):
         trees = batch.trees
         is_imitated_N = is_first(batch) & (self.lm_coef > 0)
         last_K, predictor_n = trees.last_K, trees.predictor_N[is_imitated_N]
-        # One pass for both, at no other tokens.
+        # One pass for both, only at these tokens.
         hidden_MD = self._hidden_states(trees, torch.cat([last_K, predictor_n]))
         hidden_KD, hidden_nD = torch.split(hidden_MD, [len(last_K), len(predictor_n)])
         rewards = PairRewards(*sides(self.score_head(hidden_KD)))
@@ -85,7 +85,7 @@ class PMPretrainModule(_RewardModule):
         return loss
 
     def logged_figures(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With `loss`, which is made of a mean over pairs and one over tokens."""
+        """With `loss`, the weighted sum of a mean over pairs and a mean over tokens."""
         loss = self.rm_coef * figures["rm_loss"]
         if self.lm_coef:
             loss = loss + self.lm_coef * figures["lm_loss"]

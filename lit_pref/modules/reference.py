@@ -1,9 +1,9 @@
-"""The start policy's log-probs of completions, for a method that compares with it: found on the disk, else scored once.
+"""The start policy's log-probs of completions, for methods that compare with it: found on disk, else scored once.
 
-Each completion is known by its prompt's and its own tokens, so that any loader may bring it. Before the first step the
-policy itself is the reference: no second model is in memory. Processes score a share each and all get the whole. Not
-covered: a reference that moves with training; models whose weights are sharded over processes, whose forward passes
-would wait for each other.
+Each completion is known by its prompt's and its own tokens, so any loader may bring it. Before the first step the
+policy itself is the reference, so there is no second model in memory. Each process scores a share, and all get the
+whole. Not covered: a reference that moves with training; models whose weights are sharded over processes, whose forward
+passes would wait for each other.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,12 +26,12 @@ from lit_pref.types import RowBatch
 if TYPE_CHECKING:
     from lit_pref.modules.language_model import _LanguageModule
 
-_LONG = 2_000  # rows from which on progress is shown: some seconds of an embedded model
+_LONG = 2_000  # progress is shown from so many rows on: some seconds of an embedded model
 
 
 @runtime_checkable
 class OrderedData(Protocol):
-    """A data module that says what its rows are, and gives each of them once."""
+    """A data module that fingerprints its rows, and gives each of them once."""
 
     fingerprints: dict[str, str]
 
@@ -57,7 +57,7 @@ class Reference:
         self.fingerprint = ""  # of the start policy's weights
         self.at_start = True  # the module's weights are still those of the reference
         self.scored: dict[str, Scored] = {}  # by stage
-        self._made_of: dict[str, Any] = {}  # what the log-probs of each stage are of: a cache key, or a loader
+        self._made_of: dict[str, Any] = {}  # where the log-probs of each stage come from: a cache key, or a loader
 
     def logps(self, batch: RowBatch, policy_K: Tensor) -> Tensor:
         """Summed log-probs of the batch's completions under the start policy, [K].
@@ -82,7 +82,7 @@ class Reference:
         return reference_K
 
     def _check(self, policy_K: Tensor, reference_K: Tensor, length_K: Tensor) -> None:
-        """Values of other weights, another template or another truncation show here."""
+        """Other weights, another template or another truncation show here."""
         # Summed over tokens in other batch shapes; half precision rounds each token's logit by up to 2^-8.
         tolerance = 1e-3 if "32" in str(self.module.trainer.precision) else 0.05
         off = ((policy_K - reference_K).abs() / length_K).max()
@@ -148,7 +148,7 @@ class Reference:
         with progress as advance:
 
             def share() -> Iterator[RowBatch]:
-                # The batches of others are collated and dropped; this costs about 1% of scoring them.
+                # Other ranks' batches are collated and dropped; this costs about 1% of scoring them.
                 done = 0
                 for batch in islice(loader, trainer.global_rank, None, trainer.world_size):
                     yield batch
@@ -171,7 +171,7 @@ class Reference:
         if (world_size := self.module.trainer.world_size) > 1:
             parts = [[] for _ in range(world_size)]
             torch.distributed.all_gather_object(parts, own)
-        # In the order that one process would have: of equal completions the first is taken.
+        # In the order of a single process, since of equal completions the first is taken.
         made = [each for step in zip_longest(*parts) for each in step if each is not None]
         key_K, logp_K = (torch.cat(each) for each in zip(*made, strict=True))
         key_K, order_K = key_K.sort(stable=True)
@@ -204,7 +204,7 @@ class Reference:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Take what a checkpoint says of its start. Raises UserError where that is another one."""
+        """Take the checkpoint's start policy. Raises UserError if it is another one."""
         start = saved.get("start_fingerprint", "")  # another method's may be measured against ours
         if start and self.fingerprint and start != self.fingerprint:
             raise UserError(

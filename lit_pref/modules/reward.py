@@ -1,8 +1,8 @@
 """Reward finetuning: a scalar head on a language model, trained on preference pairs by Bradley–Terry.
 
-After the finetuning step of the released CodePMP code (arXiv 2410.02229): responses are scored apart, each at its last
-token, and the trained head of an earlier run is carried over. Not covered: a language-model loss beside it (`pmp.py`),
-and scores of single steps of a solution.
+After the finetuning step of the released CodePMP code (arXiv 2410.02229): each response is scored on its own, at its
+last token, and the trained head of an earlier run is carried over. Not covered: a language-model loss beside it
+(`pmp.py`), and scores of single steps of a solution.
 """
 
 import torch
@@ -25,17 +25,17 @@ class RewardFinetuneModule(_RewardModule):
         policy: `embedded:NAME`, a model folder, or a hub id: the language model to start from. Where its weights hold
             a score head of one label (`score.weight`), that is carried over.
         loss: a `RewardLoss` of a pair's two scores: BradleyTerry, or your own.
-        fresh_head: start from a fresh score head also where the weights hold one.
+        fresh_head: start from a fresh score head even if the weights hold one.
         head_std: standard deviation of a fresh head, drawn by the run's seed; none is the model config's
             initializer_range, as transformers draws it.
-        append_eos: whether a response ends in EOS, behind which it is scored; none is how the policy's head was
-            trained, and true where it does not say. Exported models carry it in their config.
-        adapter: LoRA weights to train beside the head instead of the policy's own, which stay as they are; none trains
+        append_eos: whether a response ends in EOS and is scored there; none is how the policy's head was
+            trained, and true if it does not say. Exported models carry it in their config.
+        adapter: LoRA weights to train beside the head instead of the policy's own, which stay unchanged; none trains
             all weights.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
-        optimizer: what makes the optimizer from the parameters.
-        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        optimizer: builds the optimizer from the parameters.
+        scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
     needs_lm_head = False

@@ -27,9 +27,9 @@ from lit_pref.types import RowBatch, TreeBatch
 
 
 class _RewardModule(_LanguageModule):
-    """Scores of prompts with their responses, and what is logged of those of pairs.
+    """Scores of prompts with their responses, and what is logged of pairs.
 
-    append_eos: whether a response is scored behind an EOS; None is what the start's score head was trained with.
+    append_eos: whether a response is scored after an EOS; None is how the start's score head was trained.
     """
 
     # Over a step or a validation these are true extremes; TRL gives the mean of the batches' extremes.
@@ -63,7 +63,7 @@ class _RewardModule(_LanguageModule):
         return {"score_chosen": chosen_P, "score_rejected": rejected_P, "margin": chosen_P - rejected_P}
 
     def rewards(self, trees: TreeBatch) -> Tensor:
-        """The score of each completion, read at its last token, fp32, [K]. The LM head takes no part."""
+        """The score of each completion, read at its last token, fp32, [K]. The LM head is not used."""
         scores_K: Tensor = self.score_head(self._hidden_states(trees, trees.last_K))
         return scores_K
 

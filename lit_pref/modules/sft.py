@@ -1,4 +1,4 @@
-"""Supervised finetuning: the likelihood baseline of all methods, and the maker of the embedded models.
+"""Supervised finetuning: the likelihood baseline of all methods, which also trained the embedded models.
 
 The loss is the mean over the completion tokens of the whole optimizer step. Trains on demonstrations, or on the chosen
 side of preference pairs, so that every pairwise data module has its likelihood baseline.
@@ -23,11 +23,11 @@ class SFTModule(_LanguageModule):
     Args:
         policy: `embedded:NAME`, a model folder, or a hub id.
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
-        adapter: LoRA weights to train instead of the policy's own, which stay as they are; none trains all weights.
+        adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
-        optimizer: what makes the optimizer from the parameters.
-        scheduler: what makes the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
+        optimizer: builds the optimizer from the parameters.
+        scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
     """
 
     kinds = ("pair", "demonstration")
