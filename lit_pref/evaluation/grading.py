@@ -1,7 +1,7 @@
-"""Problems to measure, and verdicts to counts, with what is no verdict: truncated, without code, our own fault.
+"""Problems to measure, and counts of verdicts, and of what has none: truncated, without code, harness failures.
 
-A completion that was cut or that holds none counts as not passed, as anywhere else, and is counted apart, since it
-is mended apart: by more tokens, another prompt. A failure of the harness is never the model's: such a sample counts as
+A completion that was cut or that holds no code counts as not passed, as everywhere, and is counted separately, since it
+needs another mend: more tokens, another prompt. A failure of the harness is never the model's: such a sample counts as
 if it had not been drawn.
 """
 

@@ -50,7 +50,7 @@ def check_names(module: "_LanguageModule", content: dict[str, Any], data: Lightn
 def check_fits(
     module: "_LanguageModule", content: dict[str, Any], data: LightningDataModule | None, resumes: bool
 ) -> None:
-    """Raise UserError if a checkpoint's weights have other shapes than this module's, or a run cannot resume from it."""
+    """Raise UserError if a checkpoint's weights have other shapes than the module's, or a run cannot resume from it."""
     if resumes:
         check_names(module, content, data)
         _check_optimizer(module, content)
