@@ -359,7 +359,7 @@ class TokenTree(NamedTuple):
 
 
 RowLayout = Literal["packed", "shared", "repeated"]
-"""How trees lie in a batch: one behind another in one row without padding; one a row, padded to the longest; or, for
+"""How trees lie in a batch: one after another in one row without padding; one a row, padded to the longest; or, for
 models which cannot share prompts, each completion in a row of its own with its prompt repeated before it."""
 
 

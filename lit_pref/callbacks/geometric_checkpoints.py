@@ -1,7 +1,7 @@
 """A data-scaling curve from one run: checkpoints at geometric steps of the stable phase, each decayed apart.
 
 After the released CodePMP code (arXiv 2410.02229): a warm-up, stable, decay run keeps its state at steps × 2^(1/4), and
-each state becomes a model of its own by a decay alone, so that a curve of k points costs one run and k decays [C].
+each state becomes a model of its own by its decay, so that a curve of k points costs one run and k decays [C].
 Not covered: other schedules than `WarmupStableDecay`, whose rate is not constant; removing states that were decayed.
 """
 

@@ -60,7 +60,7 @@ def evaluate_reward(
             as in --evaluations.pairs FILE.
         reward_model: a folder or hub id of a sequence classifier with one label, as `lit-pref export` writes it.
         checkpoint: or a run's `.ckpt` file.
-        append_eos: whether responses are scored behind an EOS; null is how the model was trained, and true where it
+        append_eos: whether responses are scored after an EOS; null is how the model was trained, and true where it
             does not say.
         calibration_bins: of equally many pairs each, for the calibration error `ece`.
         output: the folder for results.json; runs/evaluate/reward/<time> by default.

@@ -16,7 +16,7 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
     Args:
         checkpoint: a `.ckpt` file of a run.
         output: the folder to make; it must not exist or be empty.
-        adapter_only: write the adapter alone, for `PeftModel.from_pretrained` over the base.
+        adapter_only: write only the adapter, for `PeftModel.from_pretrained` over the base.
     """
     content = read_option("--checkpoint", checkpoint)
     saved, score = content["lit_pref"], content["state_dict"].get("score_head.weight")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from lit_pref.errors import UserError
 
-_STUDY = Path(__file__).with_name("study")  # copied as it stands
+_STUDY = Path(__file__).with_name("study")  # copied unchanged
 _HELP = """\
 usage: lit-pref init FOLDER
 
-Make a study in a new or empty folder, which runs with the installed kit alone:
+Make a study in a new or empty folder, which runs with only the installed kit:
   study.yaml              laid over the kit's own configuration dpo; quick.yaml: sizes for a first try
   my_objectives.py        an objective of your own, and test_my_objectives.py
   study.ipynb             the same in Python

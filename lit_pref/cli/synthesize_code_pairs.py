@@ -1,4 +1,4 @@
-"""`lit-pref synthesize --recipe code_pairs`: source code to preference pairs, in a folder that can be gone on with.
+"""`lit-pref synthesize --recipe code_pairs`: source code to preference pairs, in a folder that can be resumed.
 
 The folder holds a folder of shards for each stage, of which `pairs/` is what trains, and `summary.json`: counts, and
 all that they depend on. Not covered: a model that needs more than one device (a server or vLLM holds it).

@@ -90,7 +90,7 @@ class _ExecutionDataModule(_TreeDataModule):
         return [split for split in self.sizes if split in self.task.splits]
 
     def prepare_data(self) -> None:
-        """Lightning calls this on the first process alone, while the others wait."""
+        """Lightning calls this only on the first process, while the others wait."""
         if self.world_size > 1:
             # They get the samples in `setup`; had they drawn too, a last bit might differ.
             self.forget_other_module()

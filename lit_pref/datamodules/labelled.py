@@ -2,7 +2,7 @@
 
 Rows are `prompt, completion, label` (TRL), the same with `kto_tag` or `instruction, input, output, kto_tag` and
 `messages` or `conversations, kto_tag` (LLaMA-Factory), as text or messages. Each row gets a completion of another
-prompt behind its own, from which KTO estimates its KL term: TRL takes it from the row before within a batch of
+prompt after its own, from which KTO estimates its KL term: TRL takes it from the row before within a batch of
 sequential rows; here it is drawn once from the whole split, so that rows may be shuffled. Where one prompt has more
 than half of the rows, some of its rows meet completions of the same prompt. Not covered: tokens kept on the disk.
 """
@@ -67,7 +67,7 @@ def to_labelled(row: Row, keys: LabelledKeys | None = None) -> LabelledResponse:
 
 
 def with_mismatched(trees: Sequence[TokenTree], seed: int, max_length: int | None = None) -> list[TokenTree]:
-    """Trees of one completion, each with another tree's behind it; every completion comes once as such.
+    """Trees of one completion, each followed by another tree's; every completion comes once as such.
 
     max_length: of a prompt with the other completion, which is cut there.
     """

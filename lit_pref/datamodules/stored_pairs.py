@@ -60,7 +60,7 @@ class _StoredPairsDataModule(_TreeDataModule):
         super().forget_other_module()
 
     def prepare_data(self) -> None:
-        """Lightning calls this on the first process alone, while the others wait."""
+        """Lightning calls this only on the first process, while the others wait."""
         self.forget_other_module()
         for split in self.needed(self.stage):
             owner = self._owner(split)

@@ -30,7 +30,7 @@ from lit_pref.storage.arrays import ArrayCache
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task
 
-# These say something of the program alone; that time or memory ran out may be the machine's fault.
+# These depend only on the program; that time or memory ran out may be the machine's fault.
 _LASTING = {
     Outcome.PASSED,
     Outcome.FAILED,

@@ -1,7 +1,7 @@
 """How a model can be sampled exactly: with padded prompts and a cache, with prompts of one length, or without a cache.
 
 Tried once for each architecture and config with the very classes that decode, on two short random sequences; where
-only long ones would tell, configs are read. Exact is what the model says of each prompt and its completion alone.
+only long ones would tell, configs are read. Exact is what the model says of each prompt with its completion.
 """
 
 from collections.abc import Sequence

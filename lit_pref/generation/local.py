@@ -82,7 +82,7 @@ class LocalGenerator(Generator):
         return results
 
     def _tell(self, done: int, size: int, total: int, share: float) -> None:
-        """share: of a batch of `size` completions, behind the `done` ones of earlier batches."""
+        """share: of a batch of `size` completions, after the `done` ones of earlier batches."""
         if self.on_progress is not None:
             self.on_progress(done + int(share * size), total)
 

@@ -1,6 +1,6 @@
 """The rows of a batch while it is decoded: what a model keeps of each, and what it says comes next.
 
-`CachedRows` keeps keys and values. `RecomputedRows` keeps tokens alone and runs the whole row at every step: exact for
+`CachedRows` keeps keys and values. `RecomputedRows` keeps only tokens and runs the whole row at every step: exact for
 models whose state cannot be split between rows (recurrent and hybrid ones), and slower by the length of a completion.
 """
 
@@ -111,7 +111,7 @@ class RecomputedRows(Rows):
 
 
 def _last_alone(model: "PreTrainedModel") -> dict[str, int]:
-    """Have the model make logits of the last column alone, where it knows how to."""
+    """Have the model make only the last column's logits, if it knows how to."""
     return {"logits_to_keep": 1} if _keeps_some(type(model).forward) else {}
 
 

@@ -1,7 +1,7 @@
 """Completions from a server that speaks OpenAI's API: vLLM, llama.cpp, transformers serve, OpenAI itself.
 
 Plain prompts go to /completions; conversations to /chat/completions, where the server's chat template applies.
-A server gives text, which training tokenizes again. vLLM alone gives the sampled tokens too (`token_ids`).
+A server gives text, which training tokenizes again. Only vLLM gives the sampled tokens too (`token_ids`).
 Not covered: streaming, tools, answers with a hidden part; what a server takes from the model's generation_config: vLLM
 top_k and penalties, unless it is started with `--generation-config vllm`, and transformers serve whether to sample at
 all (`do_sample`; else it is greedy at any temperature).

@@ -49,7 +49,7 @@ class VLLMGenerator(Generator):
                 max_tokens=sampling.max_new_tokens,
                 # Samples of a prompt get this seed and the next ones, so prompts stay that far apart.
                 seed=seed * 1_000_003 + number * distinct,
-                logprobs=0,  # of the sampled token alone
+                logprobs=0,  # of the sampled token only
             )
             for number in range(len(prompts))
         ]

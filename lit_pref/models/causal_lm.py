@@ -64,7 +64,7 @@ def load_causal_lm(
 ) -> "PreTrainedModel":
     """The model of an embedded name (`embedded:coder`), a local folder or a hub id, in eval mode.
 
-    random_init: build it from its config.json alone with fresh weights, a function of `seed`; the global random state
+    random_init: build it only from its config.json, with fresh weights, a function of `seed`; the global random state
         stays as it was.
     needs_lm_head: False also takes weights without one, as those of a reward model; it is then of no use.
     Raises UserError for an unknown name, a folder without config.json or safetensors, weights which leave parameters

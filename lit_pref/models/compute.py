@@ -38,7 +38,7 @@ class Compute:
             architecture allows.
         attention: the kernel for trees: `flex` is FlexAttention with block masks, `sdpa` scaled-dot-product attention
             tree by tree; auto is flex on CUDA and sdpa elsewhere.
-        gradient_checkpointing: keep each layer's input alone and compute the rest again in the backward pass.
+        gradient_checkpointing: keep only each layer's input and compute the rest again in the backward pass.
         compile: compile each layer with torch.compile; needs a C++ compiler on CPU and pays after some hundred steps.
     """
 
@@ -90,7 +90,7 @@ def prepare_layers(model: "PreTrainedModel", compute: Compute) -> None:
 class _LayerForward:
     """A layer's `forward`, checkpointed and compiled as `compute` says.
 
-    Not transformers' own switch for checkpointing, which acts in training mode alone: there dropout would be on, and
+    Not transformers' own switch for checkpointing, which acts only in training mode: there dropout would be on, and
     its probabilities lie in modules, attributes and configs of many names. Finds its layer's code at each call, so that
     a copied or sharded model's layers run on their own weights.
     """
@@ -108,13 +108,13 @@ class _LayerForward:
         if self.compute.compile:
             forward = _compiled(forward)
         if self.compute.gradient_checkpointing and torch.is_grad_enabled():
-            # Not reentrant: frozen embeddings, whose output needs no gradient, are no obstacle to adapters behind them.
+            # Not reentrant: frozen embeddings, whose output needs no gradient, are no obstacle to adapters after them.
             return checkpoint(forward, self.layer, *args, use_reentrant=False, **kwargs)
         return forward(self.layer, *args, **kwargs)
 
     @property
     def plain(self) -> Callable[..., Any]:
-        """The same neither compiled nor checkpointed, for a layer that runs at some tokens alone (`last_layer.py`)."""
+        """The same neither compiled nor checkpointed, for a layer that runs at only some tokens (`last_layer.py`)."""
         return partial(type(self.layer).forward, self.layer)
 
 

@@ -1,4 +1,4 @@
-"""What a model computes for two short random sequences in our layouts, against what it computes for each alone.
+"""What a model computes for two short random sequences in our layouts, against what it computes for each by itself.
 
 Tried once for each architecture and config when a model is opened, so that one which nobody has tried here is exact or
 refused by name. Not covered: what shows only in longer sequences, for which configs are read (`rope`,
@@ -33,7 +33,7 @@ NOT_CAUSAL = "sees later tokens: it is no causal language model as it is configu
 
 
 class Exactness(NamedTuple):
-    """What gives what each sequence alone gives.
+    """What gives the same as each sequence by itself.
 
     refusal: why the model cannot be scored at all; sharing: why completions cannot share a prompt; head: why its logits
     cannot be made from its last hidden states. None where nothing is in the way.
@@ -124,7 +124,7 @@ def reason(error: Exception) -> str:
 
 
 class Alone(NamedTuple):
-    """What a model gives of each sequence of a probe alone, a row a token, and how far off rounding may be."""
+    """What a model gives of each sequence of a probe by itself, a row a token, and how far off rounding may be."""
 
     long_TV: Tensor
     short_TV: Tensor

@@ -21,7 +21,7 @@ def export_model(
     """Write config, safetensors weights and tokenizer; the folder appears complete or not at all.
 
     An adapter is added into the weights of what is written; the model itself stays as it is.
-    adapter_only: write the adapter alone, as a folder that `PeftModel.from_pretrained` opens over the base.
+    adapter_only: write only the adapter, as a folder that `PeftModel.from_pretrained` opens over the base.
     Raises UserError if the folder exists and is not empty or cannot be written, or `adapter_only` finds no adapter.
     """
     if adapter_only and not has_adapter(model):
@@ -31,7 +31,7 @@ def export_model(
         raise UserError(f"cannot export to {str(folder)!r}: a file stands there")
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"cannot export to {str(folder)!r}: it is not empty; name another folder or clear this one")
-    # transformers itself writes the adapter alone of a model that has one.
+    # transformers itself writes only the adapter of a model that has one.
     written = merged(model) if has_adapter(model) and not adapter_only else model
     with publishing(target) as temporary, quiet_transformers():
         written.save_pretrained(temporary)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SCORE = "score.weight"
-_APPEND_EOS = "append_eos"  # in config.json: whether EOS stands behind a response when it is scored
+_APPEND_EOS = "append_eos"  # in config.json: whether EOS follows a response when it is scored
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -77,7 +77,7 @@ def saved_score_head(name: str, model: "PreTrainedModel") -> ScoreHead | None:
 
 
 def saved_append_eos(model: "PreTrainedModel") -> bool:
-    """Whether the head beside the model's weights scores responses behind an EOS; True where that is not said."""
+    """Whether the head beside the model's weights scores responses after an EOS; True where that is not said."""
     return bool(model.config.to_dict().get(_APPEND_EOS, True))
 
 

@@ -124,7 +124,7 @@ def _batches(trees: Sequence[TokenTree], layout: RowLayout, max_tokens: int) -> 
 
 
 def _joined(trees: Sequence[TokenTree], layout: RowLayout, max_tokens: int) -> Iterator[TokenTree]:
-    """Trees of several completions from those of one, none with more than `max_tokens` unless it has one alone."""
+    """Trees of several completions from those of one, none with more than `max_tokens` unless it has only one."""
     of_prompt: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for prompt_ids, (ids,) in trees:
         of_prompt.setdefault(prompt_ids, []).append(ids)

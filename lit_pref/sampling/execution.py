@@ -190,7 +190,7 @@ def _why_left_out(sample: GradedSample) -> str | None:
         return "truncated samples"
     if sample.outcome is Outcome.NO_CODE:
         return "samples without code"
-    # Its EOS alone can be trained on; of a server's empty answer there is not even that.
+    # Its EOS can be trained on; of a server's empty answer there is not even that.
     if not sample.completion.token_ids and not sample.completion.text.strip():
         return "empty samples"
     return None

@@ -4,7 +4,7 @@ The program never sees the tests; it is asked for results, argument by argument,
 Its answers are plain values, compared here by Python's own means, or mirrors of its objects (`mirrors.py`). It may
 ask back where it was given functions or objects of the test's (`lent.py`).
 
-Names that the test uses and defines nowhere are the program's, and those alone: none of Python's own, and none of the
+Names that the test uses and defines nowhere are the program's, and no others: none of Python's own, and none of the
 context, whatever the program tells. What it writes out of turn, or what is no answer, ends it as an error of its own;
 only test code that is broken before the program is asked anything is ours.
 How it ends is written as one line:

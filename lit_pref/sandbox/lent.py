@@ -60,7 +60,7 @@ def _class_of(target: Any) -> type:
 
 
 def _defined(target: Any, name: str) -> tuple[type, Any] | None:
-    """The class that defines an attribute, and the attribute as it stands there."""
+    """The class that defines an attribute, and the attribute in its dict."""
     return next(((kind, vars(kind)[name]) for kind in _class_of(target).__mro__ if name in vars(kind)), None)
 
 

@@ -57,7 +57,7 @@ class _Worker:
             command = [sys.executable, *options, str(SCRIPT)]
         # A fixed hash seed: the order of a set of strings must not change a verdict.
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
-        environment["MALLOC_ARENA_MAX"] = "1"  # else a thread's arena alone takes 64 MB of a program's address space
+        environment["MALLOC_ARENA_MAX"] = "1"  # else one thread's arena takes 64 MB of a program's address space
         environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         with ExitStack() as opened:
             processes = os.open(PROCESSES, os.O_PATH | os.O_DIRECTORY) if PROCESSES.is_dir() else None
@@ -71,7 +71,7 @@ class _Worker:
                 stderr=subprocess.DEVNULL,
                 env=environment,
                 cwd="/",
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its workers
+                start_new_session=True,  # Ctrl-C reaches only the parent, which then stops its workers
                 pass_fds=() if processes is None else (processes,),
             )
         assert self.process.stdin is not None and self.process.stdout is not None

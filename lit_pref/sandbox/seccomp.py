@@ -1,7 +1,7 @@
 """What system calls a program may make, as seccomp filters; through ctypes.
 
 Two filters. `Lock` goes on top of namespaces, which hold files, network and other processes off: it forbids new
-processes and what could outlive or reach around them. `StrictLock` stands alone where a machine allows no namespaces:
+processes and what could outlive or reach around them. `StrictLock` is used where a machine allows no namespaces:
 an allow-list without which a program cannot open, look up or make a file, a socket or a process, nor signal another
 one; what it may import must be loaded before. x86_64 and aarch64.
 Not covered: what the kernel itself leaks (its version, CPU time), and kernel bugs.
@@ -142,7 +142,7 @@ def _begin() -> list[_Instruction]:
 
 def _deny_list() -> list[_Instruction]:
     code = _begin() + _each(_DENIED, _ERRNO | errno.EPERM)
-    # A clone must be a thread; resource limits may be lowered for oneself alone.
+    # A clone must be a thread; resource limits may be lowered only for oneself.
     code += _where(_CLONE, _FIRST_ARGUMENT, _ANY_BIT, (_CLONE_THREAD,))
     code += _where(_PRLIMIT, _FIRST_ARGUMENT, _EQUAL, (0,))
     code += _each(_UNSUPPORTED, _ERRNO | errno.EOPNOTSUPP) + _to_itself()

@@ -81,7 +81,7 @@ class Stopwatch:
 
     def _thread_ready(self, number: str, threads: int) -> bool:
         size = self._read(f"{number}/stat", threads)
-        return size > 0 and self._text.view[self._text.last(b")", size) + 2] in _READY  # behind its name
+        return size > 0 and self._text.view[self._text.last(b")", size) + 2] in _READY  # after its name
 
     def _read(self, name: str, folder: int | None) -> int:
         """The length of a file that is now in the buffer; 0 where it is hidden or gone."""

@@ -1,6 +1,6 @@
 """Parquet files with a checksum, and resumable folders of numbered shards of them.
 
-A Parquet file states a checksum of all of itself, which `whole_parquet` compares: Parquet alone does not notice what
+A Parquet file states a checksum of all of itself, which `whole_parquet` compares: Parquet itself does not notice what
 has changed. Not covered: two runs that write the same folder with different rows at once (the last rename wins).
 """
 

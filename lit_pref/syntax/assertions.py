@@ -1,4 +1,4 @@
-"""Test code taken apart: assertions that stand alone, and calls, of one function.
+"""Test code taken apart: single assertions, and calls, of one function.
 
 An assertion is read at the top level, in a loop or the like there, and in functions named `test...` or `check`, of no
 parameter or of one that the function under test is passed to. Those that hold nothing but asserts are taken apart.

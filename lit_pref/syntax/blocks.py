@@ -134,7 +134,7 @@ def _chunks(text: str) -> list[str]:
 
 
 def _end_of_piece(chunks: list[str], start: int) -> int | None:
-    """Behind the fewest chunks from the start that parse together, None where none do."""
+    """After the fewest chunks from the start that parse together, None where none do."""
     if parses(chunks[start]):
         return start + 1
     goes_on = CODE_START.match(chunks[start]) or _MAY_GO_ON.match(chunks[start])

@@ -28,7 +28,7 @@ class OpenFunction(NamedTuple):
 
 
 class Continuation(NamedTuple):
-    """The prompt with its body; tail_cut: an incomplete statement behind the body was dropped."""
+    """The prompt with its body; tail_cut: an incomplete statement after the body was dropped."""
 
     code: str
     tail_cut: bool
@@ -82,7 +82,7 @@ def broken_continuation(prompt: str, opened: OpenFunction, completion: str) -> s
 def _sources(prompt: str, opened: OpenFunction, completion: str) -> Iterator[str]:
     """What the model may have meant, likeliest first."""
     if not opened.indent.startswith("\t"):
-        # Python refuses tabs behind a prompt's spaces, which the model had no way to see.
+        # Python refuses tabs after a prompt's spaces, which the model had no way to see.
         completion = re.sub(r"^[ \t]+", lambda blank: blank[0].replace("\t", "    "), completion, flags=re.MULTILINE)
     indented = completion.lstrip("\n")[:1].isspace()
     if not indented and not _BODY_END.search(completion):  # a word of prose would make a body

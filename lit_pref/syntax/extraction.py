@@ -2,7 +2,7 @@
 
 A completion is fenced blocks, code as it is, code amid prose, or the body that goes on from an open function of the
 prompt. What defines the entry point goes before what does not, fenced before unfenced, the later before the earlier.
-The model's code is not repaired: a syntax error stays one, unless the text was cut short behind the entry point, whose
+The model's code is not repaired: a syntax error stays one, unless the text was cut short after the entry point, whose
 incomplete tail is then dropped.
 Not covered: entry points that are methods; see also the limits of `blocks.py` and `python.py`.
 """
@@ -58,7 +58,7 @@ def extract_code(text: str, entry_point: str = "", prompt: str = "") -> Extracti
     """The program in a completion, whether or not it parses. Raises NoCodeError where there is none.
 
     entry_point: the function or other name that the program must define, where that is known.
-    prompt: what the completion follows, where that is code. An open function is gone on with; a completion that is
+    prompt: what the completion follows, where that is code. An open function is continued; a completion that is
         whole without it gets the imports and helpers of the prompt that it uses and does not define.
     """
     text, prompt = _normalized(text), _normalized(prompt)
@@ -152,7 +152,7 @@ def _of_pieces(found: Sequence[Piece], name: str) -> list[_Candidate]:
 
 
 def _without_tail(found: Sequence[Piece], name: str, place: Found) -> _Candidate | None:
-    """What stands before the last piece, if that alone is incomplete and is not the entry point."""
+    """What stands before the last piece, if only the last is incomplete and is not the entry point."""
     *whole, tail = found
     sound = all(piece.kind in ("code", "neutral") for piece in whole)
     if not sound or _defines(tail.text, name) or all(piece.kind != "code" for piece in whole):
@@ -183,7 +183,7 @@ def _size(candidate: _Candidate) -> int:
 
 
 def _joined(chosen: _Candidate, candidates: Sequence[_Candidate], wanted: _Wanted) -> Extraction:
-    """The chosen code behind what it uses of the prompt and of the other candidates.
+    """The chosen code after what it uses of the prompt and of the other candidates.
 
     Without an entry point, code that only defines is followed by the later candidates that use it: a program in steps.
     """
@@ -232,7 +232,7 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _dedented(text: str) -> str:
-    """Without the margin of all lines, or of the first where that alone has one."""
+    """Without the margin of all lines, or of the first if only that has one."""
     text = text.strip("\n")
     return textwrap.dedent(text).lstrip(" \t") if text[:1] in (" ", "\t") else text
 

@@ -1,7 +1,7 @@
 """The import statements of a file, and which of them a piece of it needs.
 
 A statement is needed where a name that it binds stands in the piece as an identifier: not in a string, a comment or
-behind a dot. Statements that bind what only the imported file knows (`*`, `#include`) are needed everywhere.
+after a dot. Statements that bind what only the imported file knows (`*`, `#include`) are needed everywhere.
 Not covered: a local variable or parameter of the same name, which counts as a use; names in quoted annotations;
 imports of an inner module, which count for the whole file.
 """

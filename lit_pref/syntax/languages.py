@@ -29,7 +29,7 @@ class Grammar:
     functions, classes: kinds of nodes that are definitions, where they have a body.
     holders: kinds that are a definition where this field of theirs holds one: `const area = () => 0`.
     wrappers: kinds that belong to the one definition in them: decorators, `export`, `template`.
-    prefixes: kinds that belong to the definition behind them: Rust's attributes.
+    prefixes: kinds that belong to the definition after them: Rust's attributes.
     containers: other kinds in which definitions are looked for.
     unnamed_bodies: definitions whose body is not in the field `body`.
     names: the field that holds a definition's name, where that is not `name`.

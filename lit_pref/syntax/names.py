@@ -111,7 +111,7 @@ def _callee(call: Node) -> str:
 
 
 def _local(scope: Node) -> set[str]:
-    """Names that exist inside of a function, lambda or comprehension alone."""
+    """Names that exist only inside of a function, lambda or comprehension."""
     if scope.type in _COMPREHENSIONS:
         clauses = [child for child in scope.named_children if child.type == "for_in_clause"]
         return {name for clause in clauses for name, _ in _targets(clause.child_by_field_name("left"))}

@@ -1,8 +1,8 @@
 """What a model answers, without what it thinks before: thoughts are no answers, whatever they hold.
 
 A thought lies between two tags, or between one and the text's end, where it never came to its answer; what stands
-before a closing tag alone is one too, since chat templates may open it in the prompt. Tags in quotes, and in a fenced
-block behind the beginning of a line, are text. Not covered: thoughts that nothing marks.
+before a closing tag without an opening one is one too, since chat templates may open it in the prompt. Tags in quotes,
+and in a fenced block after the beginning of a line, are text. Not covered: thoughts that nothing marks.
 """
 
 import re

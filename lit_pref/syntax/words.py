@@ -1,7 +1,7 @@
 """All words of a source at once: where they are, and hashes of them and of runs of them.
 
 A word is a run of letters, digits, `_`, `$` and bytes beyond ASCII. Its hash is made of its length and its first and
-last eight bytes: longer ones that differ in between alone are taken for the same. Hashes are the same on every machine
+last eight bytes: longer ones that differ only in between are taken for the same. Hashes are the same on every machine
 and are not meant to withstand an adversary. All of it is done by NumPy, at hundreds of megabytes a second.
 """
 

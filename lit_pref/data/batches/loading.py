@@ -1,7 +1,7 @@
 """Token trees to batches in a seeded order: a data set that is asked for whole batches, and the sampler that asks.
 
 The order is a function of (seed, epoch, rank, world size); every row comes once an epoch, and every rank gets the same
-number of batches. A resumed run goes on with the very next one. Each batch knows its weight in its optimizer step.
+number of batches. A resumed run continues with the very next one. Each batch knows its weight in its optimizer step.
 Not covered: which rows make up a batch (`order.py`).
 """
 

@@ -47,8 +47,8 @@ class Batching:
     """How much a batch holds: `batch_size` rows, or what fits into `max_tokens`.
 
     lengths_N: tokens of each row, its prompt counted once.
-    padded: a batch's rows are padded to its longest, and so count as many tokens; False where they lie behind one
-        another. A row that is longer than the budget is a batch of its own.
+    padded: a batch's rows are padded to its longest, and so count as many tokens; False if they lie one
+        after another. A row that is longer than the budget is a batch of its own.
     window: batches that are sorted together; more pads less, fewer mixes better.
     """
 
@@ -84,7 +84,7 @@ class Batching:
 
     def count_for_any_order(self) -> int:
         """Batches into which the rows can be cut however they are shuffled."""
-        # Best fit and cutting in order see the lengths alone, sorted: shuffling changes no count.
+        # Best fit and cutting in order see only the sorted lengths: shuffling changes no count.
         return len(self._cut(np.arange(len(self.lengths_N), dtype=np.int32)))
 
     def _by_windows(self, order: Rows) -> list[Rows]:

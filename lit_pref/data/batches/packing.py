@@ -1,4 +1,4 @@
-"""Token trees to batches: prompts laid down once with their completions behind them, or repeated before each.
+"""Token trees to batches: prompts laid down once, followed by their completions, or repeated before each.
 
 Not covered: tokenizing, the order of the data, and how many trees a batch takes; padding always stands on the right.
 """
@@ -117,7 +117,7 @@ def _keys(tree: TokenTree) -> Iterator[int]:
 
 
 def lay_out(trees: Sequence[TokenTree], layout: RowLayout) -> list[list[TokenTree]]:
-    """The rows that `collate_trees` and `collate_rows` take: all trees behind one another, or one a row."""
+    """The rows that `collate_trees` and `collate_rows` take: all trees one after another, or one a row."""
     return [list(trees)] if layout == "packed" else [[tree] for tree in trees]
 
 

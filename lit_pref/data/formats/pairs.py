@@ -104,7 +104,7 @@ def _equal(row: Row, chosen_key: str, rejected_key: str) -> RowError:
 def to_demonstration(row: Row, keys: DemonstrationKeys | None = None) -> Demonstration:
     """The demonstration of a row; of several assistant turns the last is the completion, the others are prompt.
 
-    `text` alone becomes a completion without a prompt.
+    A row with only `text` becomes a completion without a prompt.
 
     Raises RowError that names the place, the key and what stood there.
     """

@@ -43,7 +43,7 @@ def stated_vocabulary(path: Path) -> str | None:
 
 
 def without_tokens(pair: PreferencePair) -> PreferencePair:
-    """The pair as text alone, for a tokenizer to which its tokens mean something else."""
+    """Only the pair's text, for a tokenizer to which its tokens mean something else."""
     return replace(pair, chosen_ids=None, rejected_ids=None)
 
 

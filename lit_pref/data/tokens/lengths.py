@@ -17,7 +17,7 @@ class LengthLimits:
     """In tokens; None is unlimited.
 
     Args:
-        max_prompt_length: of the prompt alone, BOS included.
+        max_prompt_length: of the prompt, BOS included.
         max_length: of the prompt with its longest completion, EOS included.
         overlong: leave the record out, cut it, or stop with a UserError.
     """

@@ -8,7 +8,7 @@
   used as they are.
 - Conversations go through the chat template: the prompt's rendering ends with the generation prompt, a completion is
   what its own rendering adds. Where a template then rewrites the generation prompt, the tokens that all renderings
-  begin with are the prompt. A prompt that ends in an assistant's turn is gone on with, in that turn.
+  begin with are the prompt. A prompt that ends in an assistant's turn is continued in that turn.
 - A record that was read from a file and cannot be used is a bad row: it stops with its file and line, or is skipped.
 
 Not covered: templates with tools or images; training on assistant turns before the last.

@@ -51,7 +51,7 @@ def tree_attention_mask(
     """[B, 1, T, T], True where a token may look: back within its tree, at the prompt or at its own branch.
 
     window: how many positions a token sees at most, itself included, as transformers counts a sliding window.
-    Padding sees itself alone, since a softmax over nothing is NaN.
+    Padding sees only itself, since a softmax over nothing is NaN.
     """
     same_tree_BTT = (tree_BT[:, :, None] == tree_BT[:, None, :]) & (tree_BT >= 0)[:, :, None]
     return tree_mask(same_tree_BTT, branch_BT, position_ids_BT, window)[:, None]
@@ -130,7 +130,7 @@ def _tree_outputs(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel) ->
                 return run(masks)
         except MaskLostError:
             _set_attention(model, "eager" if not model._supports_sdpa else "sdpa")
-            model._supports_attention_backend = False  # of this model alone: it is not asked again
+            model._supports_attention_backend = False  # of this model only: it is not asked again
     return run(_masks(model, batch, partial(_dense_mask, model, batch)))
 
 
@@ -168,7 +168,7 @@ def sharing_obstacle(model: "PreTrainedModel") -> str | None:
 
 
 def exact(model: "PreTrainedModel", opened: bool = False) -> Exactness:
-    """What of our layouts gives what each sequence alone gives; tried at the first call.
+    """Which of our layouts give what each sequence gives by itself; tried at the first call.
 
     opened: try it whatever the architecture, as is done where a model is opened for training.
     """

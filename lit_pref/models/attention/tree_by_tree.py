@@ -1,7 +1,7 @@
 """Scaled-dot-product attention that goes through the trees of a batch one after another, or side by side if short.
 
 Rows are laid end to end. A plan says what they consist of, piece by piece; it is made once a batch and serves all
-layers. Queries may be those of some tokens alone (`chosen`); keys and values are always those of all.
+layers. Queries may be those of only some tokens (`chosen`); keys and values are always those of all.
 Not covered: FlexAttention, and which layers get which plan (`tree_kernels`).
 """
 
@@ -25,14 +25,14 @@ class _Padding(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """Sequences of several lengths behind one another, and as the rows of a padded [G, T]."""
+    """Sequences of several lengths one after another, and as the rows of a padded [G, T]."""
 
     token_GT: Tensor  # of each place, the token that stands there; any token in the padding
     place_S: Tensor  # of each token, its place in the flattened [G, T]
 
 
 class _Bundle(NamedTuple):
-    """Short trees that lie behind one another, attended to side by side: padded and masked."""
+    """Short trees that lie one after another, attended to side by side: padded and masked."""
 
     lengths: tuple[int, ...]
     queries: tuple[int, ...]
@@ -56,7 +56,7 @@ Piece = _Padding | _Bundle | _Tree
 def tree_mask(same_tree_BTT: Tensor, branch_BT: Tensor, position_BT: Tensor, window: int | None) -> Tensor:
     """[B, T, T], True where a token may look: back within its tree, at the prompt or at its own branch.
 
-    same_tree_BTT: whether both are tokens of one tree. Padding sees itself alone: a softmax over nothing is NaN.
+    same_tree_BTT: whether both are tokens of one tree. Padding sees only itself: a softmax over nothing is NaN.
     """
     width = branch_BT.shape[1]
     ones_TT = torch.ones(width, width, dtype=torch.bool, device=branch_BT.device)
@@ -184,7 +184,7 @@ def _side_by_side(bundle: _Bundle, parts: tuple[Tensor, ...], by_heads: Callable
 class _Rearranged(torch.autograd.Function):
     """Rows to other places and, in the backward pass, back: a copy, where indexing would add up gradients row by row.
 
-    Exact since each token has one place. What lies in the padding looks at itself alone and is never read, so that
+    Exact since each token has one place. What lies in the padding looks only at itself and is never read, so that
     the gradients which it takes along reach no token.
     """
 

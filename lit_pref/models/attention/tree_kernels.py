@@ -29,7 +29,7 @@ class MaskLostError(RuntimeError):
 
 
 class AttentionGoesOnError(RuntimeError):
-    """A layer attends behind the one that was taken for the last."""
+    """A layer attends after the one that was taken for the last."""
 
 
 class SpanMask(Tensor):

@@ -42,7 +42,7 @@ def write_checks(
     """Checks for the problems, one report a problem, in order.
 
     draw: all of a problem's samples together make its check.
-    expected: "recorded" takes the calls alone from the generator, and what they give from the reference.
+    expected: "recorded" takes only the calls from the generator, and what they give from the reference.
     """
     sources = [_reference(problem) for problem in problems]
     asked = [check_prompt(problem) for problem in problems]
@@ -67,7 +67,7 @@ def with_checks(problems: Iterable[Problem], reports: Iterable[CheckReport]) -> 
 
 
 def check_prompt(problem: Problem) -> CheckPrompt:
-    """A request in a conversation where the problem's prompt is one, else code that is to be gone on with."""
+    """A request in a conversation where the problem's prompt is one, else code that is to be continued."""
     name = problem.entry_point
     if isinstance(problem.prompt, str):
         opened = open_function(problem.prompt)

@@ -1,7 +1,7 @@
 """Code that models write from descriptions: how they are asked, and the code in what they answer.
 
 In the released code of arXiv 2410.02229 (CodePMP) the same description goes to a strong and to a weak model [C]; how
-they were asked there is not known. Ours [D]: both styles of asking, the sampling, and that a side is code alone,
+they were asked there is not known. Ours [D]: both styles of asking, the sampling, and that a side is only code,
 without the answer's fence or prose, so that no side is known by its wrapping.
 """
 
@@ -21,7 +21,7 @@ from lit_pref.types import Completion, Generator, Sampling, Text
 Style = Literal["signature", "instruct"]
 """How code is asked for.
 
-signature: the description as a comment and the snippet's signature, to be gone on with: for base models, and for the
+signature: the description as a comment and the snippet's signature, to be continued: for base models, and for the
 embedded ones, which learned it so.
 instruct: a request in words, for models that follow instructions; the name is up to them.
 """

@@ -111,7 +111,7 @@ class ClippedDescription(Construction):
 
 @dataclass(frozen=True)
 class MutatedRejected(Construction):
-    """Code over a mutant of it, which differs by one slip (`lit_pref.syntax.mutants`); Python alone.
+    """Code over a mutant of it, which differs by one slip (`lit_pref.syntax.mutants`); only Python.
 
     Args:
         of: the snippet's own code without its docstring, which needs no model, or the strong model's.

@@ -53,7 +53,7 @@ class Describer:
             has the generator write all of them; docstring_or_generated those that are missing.
         generator: a policy (an embedded model, a model folder, a hub id), or a Generator by its class.
         sampling: how it writes; the default is the released code's.
-        summary: take the first paragraph of a docstring alone.
+        summary: take only the first paragraph of a docstring.
     """
 
     descriptions: Descriptions = "docstring"
@@ -121,7 +121,7 @@ def repeated(texts: Sequence[str], seen: SeenSnippets, near: bool) -> list[str]:
     seen: what was kept before; however descriptions are split over calls, the answers are the same.
     near: leave out those too that share nearly all runs of three words with one that was kept (`near_duplicates.py`).
     """
-    # Words alone count: neither case nor punctuation nor layout.
+    # Only words count: neither case nor punctuation nor layout.
     said = [" ".join(_WORD.findall(text.lower())) for text in texts]
     lines = [line.encode("utf-8", "replace") for line in said if line]
     if not lines:

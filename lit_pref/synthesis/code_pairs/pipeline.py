@@ -1,7 +1,7 @@
 """Source code to preference pairs, stage by stage, in a folder that a later run can go on with.
 
 The folder holds a folder of shards for each stage (`steps.py`). Models are opened one after another. What
-was made is taken as it stands while the settings that it depends on are the same; pairs are made again by each run, so
+was made is taken unchanged while the settings that it depends on are the same; pairs are made again by each run, so
 another construction costs no completions that are there. Not covered: a source that changes between two runs.
 """
 

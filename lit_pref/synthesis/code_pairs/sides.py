@@ -48,7 +48,7 @@ def answered_code(text: str, finished: bool) -> Written:
 
 
 def continued_code(signature: str, text: str, finished: bool, language: LanguageName) -> Written:
-    """A signature with the body that a model wrote behind it; what follows the definition is left out."""
+    """A signature with the body that a model wrote after it; what follows the definition is left out."""
     if not text.strip():
         return Written("", finished)
     source = signature.rstrip() + ("\n" if language == "python" else " ") + text

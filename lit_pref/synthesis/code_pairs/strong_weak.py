@@ -144,7 +144,7 @@ def _sides(problem: Problem, written: dict[Role, Written], construction: Constru
 
 
 def _verified(task: Task, made: list[tuple[Problem, Sides]], counts: Counter[str]) -> list[tuple[Problem, Sides]]:
-    """Those whose better side alone passes; the rest is counted."""
+    """Those of which only the better side passes; the rest is counted."""
     problems = [problem for problem, sides in made for _ in sides]
     verdicts = task.grade(problems, [side.code for _, sides in made for side in sides])
     broken = [verdict for verdict in verdicts if verdict.outcome is Outcome.HARNESS_ERROR]

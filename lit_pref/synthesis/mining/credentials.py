@@ -45,7 +45,7 @@ _ENDS = Sieve(  # of such names, in either case: their last four bytes
         np.uint64,
     )
 )
-_ASSIGNMENT = re.compile(  # behind the name: name = "value", name: "value", "name": "value"
+_ASSIGNMENT = re.compile(  # after the name: name = "value", name: "value", "name": "value"
     rb"[\"']?[ \t]*(?::=|[:=])[ \t]*[bru]{0,2}([\"'])([^\s\"']{12,200})\1", re.IGNORECASE
 )
 _PLACEHOLDER = re.compile(rb"[<>{}$()%*\[\]]|x{4}|example|change|your|placeholder|dummy|sample|\.\.\.", re.IGNORECASE)

@@ -29,7 +29,7 @@ _CACHE_KIB = 65_536
 
 
 class MinHashBands(NamedTuple):
-    """How snippets are compared; see above. bands = 0: word for word alone."""
+    """How snippets are compared; see above. bands = 0: only word for word."""
 
     shingle: int
     bands: int
@@ -54,7 +54,7 @@ class MinHashBands(NamedTuple):
         packed = b"".join([pack(*row) for row in signatures.to_rows()])
         values = np.frombuffer(packed, np.uint32).reshape(-1, self.bands, self.rows).astype(np.uint64)
         bands = mixed((values + np.uint64(1)) * _multipliers(self.bands, self.rows)).sum(axis=-1, dtype=np.uint64)
-        too_short = first == last  # for a shingle: known word for word alone
+        too_short = first == last  # for a shingle: known only word for word
         bands[too_short] = exact[too_short, None]
         return np.concatenate([exact[:, None], bands], axis=1).view(np.int64)
 

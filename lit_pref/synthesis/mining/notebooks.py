@@ -77,5 +77,5 @@ def _without_magics(source: str) -> str:
 
 
 def _commented(line: re.Match[str]) -> str:
-    # An empty line behind it keeps it from being read as the next definition's documentation.
+    # An empty line after it keeps it from being read as the next definition's documentation.
     return f"{line[1]}# {line[0].lstrip()}" + ("" if line[1] else "\n")

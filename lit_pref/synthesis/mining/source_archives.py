@@ -1,6 +1,6 @@
 """The files in a `.tar` (plain, or by gzip, bzip2 or xz) and in a `.zip`, in the archive's own order, one at a time.
 
-Nothing is extracted to the disk and no name is used as a path. A `.tar` that breaks off is an error behind what it
+Nothing is extracted to the disk and no name is used as a path. A `.tar` that breaks off is an error after what it
 gave; a damaged member of a `.zip` is counted. Not covered: archives within archives; the table of contents of a `.zip`
 is held in memory.
 """

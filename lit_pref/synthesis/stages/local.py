@@ -1,8 +1,8 @@
 """A stage of a long work in numbered shards, and who runs it: this process, several, or Ray (`ray.py`).
 
 A stage turns shard i into rows and writes them itself, by a temporary name and a rename. So a killed worker loses at
-most the shard it was at, and the same command goes on with those that are missing. Rows depend on the stage and the
-index alone, never on a worker, so every runner and every number of workers gives the same rows.
+most the shard it was at, and the same command makes those that are missing. Rows depend only on the stage and the
+index, never on a worker, so every runner and every number of workers gives the same rows.
 Not covered: machines that do not share the output's disk; several stages at once.
 """
 

@@ -71,7 +71,7 @@ class Splits(Generic[Draft]):
 
 
 def percentile(text: str) -> int:
-    """A number in 0..99 that depends on the text alone, equal on every machine and Python."""
+    """A number in 0..99 that depends only on the text, equal on every machine and Python."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % 100
 
 

@@ -1,6 +1,6 @@
 """Final answers taken out of solutions: a number, or LaTeX; numbers are compared here, LaTeX in `latex_equality.py`.
 
-An answer is what stands behind the last mark: `#### 42` (GSM8K), `The answer is 42.` or `Answer: 42`, `\\boxed{42}`
+An answer is what follows the last mark: `#### 42` (GSM8K), `The answer is 42.` or `Answer: 42`, `\\boxed{42}`
 (MATH). Numbers may have thousands separators, a currency, a percent sign, which says nothing, and a denominator.
 Not covered: number words, scientific notation, decimal commas, units beyond being skipped.
 """
@@ -13,7 +13,7 @@ from lit_pref.types import Outcome, Verdict
 
 _MARK = re.compile(r"####|\banswer\W{0,3}(?:is\b|:)|\\(?:boxed|fbox)\b", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?P<minus>(?<![\w)])[-−])?\\?[$€£¥₹]?"  # behind a digit or a bracket it subtracts
+    r"(?P<minus>(?<![\w)])[-−])?\\?[$€£¥₹]?"  # after a digit or a bracket it subtracts
     r"(?=\.?\d)(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d*)(?P<decimals>\.\d+)?(?:/(?P<below>\d+))?"
 )
 _MAX_NUMBER = 1_000  # characters: Python reads no integers of more than 4,300 digits, and nobody means them
@@ -32,7 +32,7 @@ def compared(expected: Fraction | int, found: Fraction | int | None) -> Verdict:
 
 
 def final_number(text: str, anywhere: bool = False) -> Fraction | None:
-    """The number behind the last mark that has one; of `2 + 3 = 5` the 5. None where there is none.
+    """The number after the last mark that has one; of `2 + 3 = 5` the 5. None where there is none.
 
     anywhere: without a mark, the last number of the text is meant.
     """

@@ -1,6 +1,6 @@
 """Whether two answers in LaTeX say the same, by math-verify (sympy), in a process of its own.
 
-math-verify's own time limit is an alarm signal: it works in the main thread alone, while samples are graded in another
+math-verify's own time limit is an alarm signal: it works only in the main thread, while samples are graded in another
 one, and it cannot interrupt a power that is computed in C. So it is switched off, and a process that does not answer in
 time is killed and started anew, from whatever thread. Not covered: several such processes side by side.
 """

@@ -44,9 +44,9 @@ class MathShepherd(PairTask):
 
     Args:
         source: a file (JSON Lines, JSON, CSV, Parquet), a folder, or a hub id, of rows with input, label and task.
-        problems: all, or those of GSM8K or MATH alone.
+        problems: all, or only those of GSM8K or MATH.
         pairs_per_question: at most; no solution is in two of them.
-        validation_percent: of the questions, by a hash of their text: the data has a training split alone.
+        validation_percent: of the questions, by a hash of their text: the data has only a training split.
         style: completion gives the question as text to be continued, chat as a user's turn.
         calculations: keep the `<<48/2=24>>` of the solutions.
     """
@@ -124,6 +124,6 @@ def read_solution(row: Row) -> Solution:
 
 
 def _start_of_solution(tagged: str) -> int:
-    """At its first step, or, where none is numbered, behind the first question mark."""
+    """At its first step, or, where none is numbered, after the first question mark."""
     found = _FIRST_STEP.search(tagged)
     return found.start() if found else tagged.find("?") + 1

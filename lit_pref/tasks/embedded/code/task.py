@@ -36,7 +36,7 @@ class CodeTask(Task):
     def problems(self, split: Split, count: int, seed: int) -> list[Problem]:
         """`count` problems with distinct prompts; with a larger count the same ones come first.
 
-        A problem's cases depend on the problem alone, not on the seed that drew it.
+        A problem's cases depend only on the problem, not on the seed that drew it.
         """
         return _SPLITS.items(split, count, seed, _finish)
 

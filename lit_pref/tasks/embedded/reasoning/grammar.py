@@ -1,6 +1,6 @@
 """Draws word problems: a story of two to four steps in the words of the code task's stories, and how it is solved.
 
-A solution is one line a step and the answer; a mistake is put into one step, and the lines behind it go on from what
+A solution is one line a step and the answer; a mistake is put into one step, and the lines after it go on from what
 it gives. Values stay whole and within 0 to 99. Not covered: problems with several unknowns, units, or numbers that the
 solution does not need.
 """
@@ -116,7 +116,7 @@ def written(lines: Sequence[Line]) -> str:
 
 def _line(step: Step, value: int) -> Line | None:
     expression = step.expression(value)
-    result = eval(expression, {"max": max, "min": min})  # of our own tables alone
+    result = eval(expression, {"max": max, "min": min})  # only of our own tables
     return Line(expression, result) if 0 <= result <= _LARGEST else None
 
 
