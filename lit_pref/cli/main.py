@@ -18,7 +18,7 @@ commands
   fit        train a method on data:        lit-pref fit --config dpo_budget
   validate   its validation figures:        lit-pref validate --config CONFIG --ckpt_path CHECKPOINT
   test       its test figures:              lit-pref test --config CONFIG --ckpt_path CHECKPOINT
-  predict    a figure for each held-out item, as predictions.parquet:
+  predict    the figures of each test item, as predictions.parquet:
                                             lit-pref predict --config CONFIG --ckpt_path CHECKPOINT
   synthesize problems with tests -> samples -> preference pairs, or source code -> code pairs; resumable:
                                             lit-pref synthesize --config synthesize/execution_pairs

@@ -27,6 +27,8 @@ KEYS = {
     "held_out_pairs": "now validation_size",
     "held_out_seed": "gone: validation and test pairs are the same for every seed",
     "validation_share": "now validation_size",
+    "train": "no option here: PairsDataModule reads files of pairs, DemonstrationsDataModule those of demonstrations",
+    "template": "no option here: PairsDataModule reads files of pairs, with its template",
     "train_split": "now splits.train",
     "validation_split": "now splits.validation",
     "max_tokens_per_batch": "now loading.max_tokens_per_batch",

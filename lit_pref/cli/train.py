@@ -46,9 +46,9 @@ from lit_pref.modules.language_model import _LanguageModule
 _CLASSES = "The arguments of a class: --model.help DPOModule, --data.help PairsDataModule."
 DESCRIPTIONS = {
     "fit": f"Train a method on data; figures before and after, and a complete run folder. {_CLASSES}",
-    "validate": f"Measure a checkpoint (--ckpt_path) on the held-out data, against where it started. {_CLASSES}",
-    "test": f"Measure a checkpoint (--ckpt_path) on the held-out data, logged under test/. {_CLASSES}",
-    "predict": f"Write every figure of every held-out pair under a checkpoint to predictions.parquet. {_CLASSES}",
+    "validate": f"Measure a checkpoint (--ckpt_path) on the validation split, against where it started. {_CLASSES}",
+    "test": f"Measure a checkpoint (--ckpt_path) on the test split, logged under test/. {_CLASSES}",
+    "predict": f"Write a checkpoint's figures of each item of the test split to predictions.parquet. {_CLASSES}",
 }
 
 
