@@ -114,7 +114,7 @@ class Reference:
             stage = "test" if "test" in data.fingerprints else "validation"
         if (loader := data.ordered_loader(stage)) is None:
             return
-        key = (self.fingerprint, data.fingerprints[stage], precision, "keys and sums")
+        key = (self.fingerprint, data.fingerprints[stage], precision, "sums by int32 keys")
         if self._made_of.get(stage) != key:
             self.scored[stage] = self._found(key) or self._kept(key, loader)
             self._made_of[stage] = key
