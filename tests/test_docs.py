@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import pytest
 import torch
 import yaml
 
@@ -262,20 +262,16 @@ def test_python_examples_call_what_there_is():
     assert not wrong
 
 
-def test_examples_of_ones_own_classes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_examples_of_ones_own_classes_run(tmp_path: Path):
     """The files of docs/extending.md, each a block that begins with its name, and the tests among them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    found = {}
-    for block in blocks(ROOT / "docs/extending.md", "python"):
-        name = re.match(r"# (\w+)\.py\n", block)
-        if name:
-            (tmp_path / f"{name[1]}.py").write_text(block)
-            found[name[1]] = block
+    found = [block for block in blocks(ROOT / "docs/extending.md", "python") if re.match(r"# \w+\.py\n", block)]
     assert len(found) >= 4
-    for name in found:
-        module = importlib.import_module(name)
-        for test in (value for key, value in vars(module).items() if key.startswith("test_")):
+    for block in found:
+        file = tmp_path / block.split()[1]
+        file.write_text(block)
+        tests = [value for name, value in runpy.run_path(str(file)).items() if name.startswith("test_")]
+        assert tests
+        for test in tests:
             test()
 
 
