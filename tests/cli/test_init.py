@@ -1,6 +1,8 @@
 """`lit-pref init`: a study that runs as it is, in a folder that held nothing."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -13,6 +15,8 @@ STUDY = Path(__file__).parents[2] / "lit_pref" / "cli" / "study"
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "my_objectives", ModuleType("of another test"))
+    del sys.modules["my_objectives"]  # and afterwards it is again what it was before
 
 
 def test_a_study_has_all_its_parts_and_resolves(
