@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import _ActionConfigLoad
 
 from lit_pref.cli.classes import bases_of, few, in_words, listed, own_classes, wrong_class
 from lit_pref.cli.old_names import KEYS
@@ -68,6 +69,12 @@ class PlainParser(ArgumentParser):
             self.usage = f"{self.example} [options]"  # in place of fifty lines of all of them
         shown: str = super().format_help(*more, **settings)
         return _TYPE.sub(r"\1", shown)
+
+    def _check_value_key(self, action: Any, value: Any, key: str, *more: Any, **settings: Any) -> Any:
+        # Of a number in the place of a group of keys jsonargparse says nothing, and takes the group's defaults.
+        if isinstance(action, _ActionConfigLoad) and isinstance(value, int | float | list):
+            value = str(value)
+        return super()._check_value_key(action, value, key, *more, **settings)
 
     def parse_path(self, cfg_path: Any, *more: Any, **settings: Any) -> Namespace:
         try:

@@ -119,6 +119,13 @@ def test_a_long_prompt_is_an_error_where_that_is_asked_for(refused: Refused) -> 
 # --- the configuration --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("of", ["data: {init_args: {samples: 4}}", "model: {init_args: {compute: [1]}}"])
+def test_a_value_in_the_place_of_a_group_of_keys_is_refused_in_a_file_too(of: str, refused: Refused) -> None:
+    Path("old.yaml").write_text(of)
+    message = refused(fit("--config", "dpo", "--config", "old.yaml"))
+    assert "old.yaml: " in message and ": expected keys and values (" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
