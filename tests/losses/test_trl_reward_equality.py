@@ -45,7 +45,7 @@ class Figures(NamedTuple):
 def classifier(tmp_path: Path) -> str:
     """A saved sequence classifier of one label, as TRL trains it."""
     config = Qwen2Config(
-        vocab_size=884,
+        vocab_size=885,  # a Qwen2 tokenizer adds a token to the embedded one's
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -83,6 +83,7 @@ def our_figures(module: RewardFinetuneModule | PMPretrainModule, layout: Any) ->
     logged: dict[str, float] = {}
     with patch.object(module, "log", lambda name, value, **_: logged.update({name: float(value)})):
         loss = module.training_step(batch, 0)
+        module._log_figures("train")
     loss.backward()
     logged = {name: logged[f"train/{name}"] for name in LOGGED}
     theirs = {"score_head.": "score.", "model.model.": "model."}
