@@ -191,16 +191,18 @@ def write_store(folder: Path, chunks: Iterable[TokenizedChunk], vocabulary: int,
             temporary.mkdir(parents=True)
             (temporary / _TOKENS).touch()
         for chunk in chunks:
-            ids = chain.from_iterable(chain(prompt, *completions) for prompt, completions in chunk.trees)
-            largest = max(largest, max(ids, default=-1))
-            if largest >= 2 ** (16 if typecode == "H" else 31):
+            sizes = [tree.shared_length for tree in chunk.trees]
+            ids = np.fromiter(chain.from_iterable(chain(*parts) for parts in map(_parts, chunk.trees)), np.int64)
+            largest = max(largest, int(ids.max(initial=-1)))
+            if largest > np.iinfo(typecode).max:
                 raise UserError(f"the token id {largest} of a sampled response is not one of the tokenizer's")
-            encoded = [_encoded(tree, typecode) for tree in chunk.trees]
+            tokens = np.split(ids.astype(typecode), np.cumsum(sizes)[:-1])
+            encoded = [_header(tree) + each.tobytes() for tree, each in zip(chunk.trees, tokens, strict=False)]
             # Opened for the while, so that a full disk shows here and not when an error on the way closes the file.
             with _keeping(folder), (temporary / _TOKENS).open("ab") as stream:
                 stream.writelines(encoded)
             offsets.extend(accumulate(map(len, encoded), initial=offsets.pop()))
-            lengths.extend(tree.shared_length for tree in chunk.trees)
+            lengths.extend(sizes)
             values.extend(math.nan if value is None else value for value in chunk.values)
             prompts.extend(chunk.prompts)
             counts.update(chunk.counts)
@@ -232,10 +234,12 @@ def _keeping(folder: Path) -> Iterator[None]:
         raise StoreWriteError(f"{folder}: tokens cannot be kept there: {error.strerror or error}") from error
 
 
-def _encoded(tree: TokenTree, typecode: str) -> bytes:
-    prompt, completions = tree
-    lengths = array("I", (len(completions), len(prompt), *map(len, completions)))
-    return lengths.tobytes() + array(typecode, chain(prompt, *completions)).tobytes()
+def _parts(tree: TokenTree) -> Sequence[tuple[int, ...]]:
+    return (tree.prompt_ids, *tree.completion_ids)
+
+
+def _header(tree: TokenTree) -> bytes:
+    return array("I", (len(tree.completion_ids), *map(len, _parts(tree)))).tobytes()
 
 
 def _stated_lengths(data: bytes) -> list[int]:
