@@ -468,6 +468,8 @@ def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
     return None if adapter is None else asdict(adapter) | {"lora_dropout": 0.0}
 
 
-def adamw(lr: float, weight_decay: float = 0.0) -> Callable[[Any], Optimizer]:
+def adamw(
+    lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
+) -> Callable[[Any], Optimizer]:
     """AdamW as in every method's default: torch's betas, no weight decay. `optimizer=adamw(2e-4)`."""
-    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=betas)
