@@ -3,13 +3,14 @@
 Not covered: another model of the same shapes, which no checkpoint can tell from the one that was trained.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from lit_pref.errors import UserError
-from lit_pref.models import difference
+from lit_pref.models import LoRA, difference
 
 if TYPE_CHECKING:
     from lit_pref.modules.language_model import _LanguageModule
@@ -30,9 +31,7 @@ def run_names(module: "_LanguageModule") -> dict[str, str | None]:
 
 def check_names(module: "_LanguageModule", content: dict[str, Any], data: LightningDataModule | None) -> None:
     """Raise UserError if a run of this module and data cannot be resumed from a checkpoint."""
-    saved = content.get("lit_pref")
-    if not isinstance(saved, dict):
-        raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
+    saved = _said(content)
     loops = content.get("loops")
     whole = isinstance(content.get("optimizer_states"), list) and isinstance(loops, dict) and "fit_loop" in loops
     if not whole or not isinstance(content.get("pytorch-lightning_version"), str):
@@ -54,7 +53,7 @@ def check_fits(
     if resumes:
         check_names(module, content, data)
         _check_optimizer(module, content)
-    module.check_adapter(content)
+    check_adapter(module, content)
     if module.adapter is None:
         off = difference(module.state_dict(), content["state_dict"])
         if off:
@@ -62,6 +61,41 @@ def check_fits(
                 f"the checkpoint's weights are not of this {type(module).__name__} of {module.policy!r}: {off}; it was "
                 f"trained from {content['lit_pref']['policy']!r}"
             )
+
+
+def check_adapter(module: "_LanguageModule", content: dict[str, Any]) -> None:
+    """Raise UserError unless checkpoint and run have the same adapter, or both none: loading is not strict."""
+    saved = _said(content)
+    theirs = LoRA(**saved["adapter"]) if saved.get("adapter") else None
+    if _shape(theirs) != _shape(module.adapter):
+        raise UserError(
+            f"the checkpoint was trained with adapter {theirs} and this run has {module.adapter}: give the same one, "
+            "or export the checkpoint and take the exported folder as the policy"
+        )
+    if theirs is None:
+        return
+    if saved["base_fingerprint"] != module.base_fingerprint:
+        raise UserError(
+            f"the checkpoint's adapter was trained on other weights ({saved['policy']!r} as it was, fingerprint "
+            f"{saved['base_fingerprint']}) than those of {module.policy!r} here ({module.base_fingerprint}): give the "
+            "policy that it started from"
+        )
+    off = difference(module.trained(module.state_dict()), content["state_dict"])
+    if off:
+        raise UserError(f"the checkpoint does not fit this module: {off}")
+
+
+def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
+    """The settings of an adapter that its weights depend on; dropout may change from run to run."""
+    return None if adapter is None else asdict(adapter) | {"lora_dropout": 0.0}
+
+
+def _said(content: dict[str, Any]) -> dict[str, Any]:
+    """What a module of the kit says of itself in its checkpoints."""
+    saved = content.get("lit_pref")
+    if not isinstance(saved, dict):
+        raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
+    return saved
 
 
 def _check_optimizer(module: "_LanguageModule", content: dict[str, Any]) -> None:

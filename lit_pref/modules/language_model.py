@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -30,7 +29,6 @@ from lit_pref.models import (
     attach,
     check_scoring,
     check_vocabulary,
-    difference,
     evaluating,
     lm_head,
     load_causal_lm,
@@ -41,9 +39,9 @@ from lit_pref.models import (
     weights_fingerprint,
 )
 from lit_pref.models.compute import Compute, prepare_layers, row_layout
-from lit_pref.modules.fitting import check_names, run_names
+from lit_pref.modules.fitting import check_adapter, check_names, run_names
+from lit_pref.modules.optimization import follow_length, with_schedule
 from lit_pref.modules.reference import Reference
-from lit_pref.modules.schedules import _WholeRunSchedule
 from lit_pref.types import RowBatch, TreeBatch
 
 LoggedStage = Literal["train", "validation", "test"]
@@ -210,16 +208,7 @@ class _LanguageModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
-        if self.trainer.precision == "bf16-mixed":
-            # Fused optimizers say that they undo a gradient scale themselves, and Lightning then refuses to clip; bf16
-            # has no such scale.
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        if self.make_scheduler is None:
-            return optimizer
-        scheduler = self.make_scheduler(optimizer)
-        if isinstance(scheduler, _WholeRunSchedule):
-            scheduler.set_total_steps(_steps_of_run(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **_when_to_step(scheduler)}}
+        return with_schedule(optimizer, self.make_scheduler, self.trainer)
 
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
@@ -241,10 +230,7 @@ class _LanguageModule(LightningModule):
 
     def on_train_start(self) -> None:
         self.set_modes()
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, _WholeRunSchedule) and config.scheduler.last_epoch == 0:
-                # A callback may have changed how long the run is, as BatchSizeFinder does.
-                config.scheduler.set_total_steps(_steps_of_run(self.trainer))
+        follow_length(self.trainer)
         self._tokens_at_step = self.num_tokens
         self._random_state = torch.get_rng_state()
         go_on(self.trainer)
@@ -372,7 +358,7 @@ class _LanguageModule(LightningModule):
             rewind(self.trainer, checkpoint["loops"]["fit_loop"])
         if self.adapter is not None:
             checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
-            checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
+            checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
 
     def _tokens_of_all_ranks(self) -> int:
         """Up to the last optimizer step. All ranks build a checkpoint's content, so all can be asked."""
@@ -384,66 +370,18 @@ class _LanguageModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_names(self, checkpoint, self.trainer.datamodule)  # type: ignore[attr-defined]
-        self.check_adapter(checkpoint)
+        check_adapter(self, checkpoint)
         if self.reference is not None:
             self.reference.load(checkpoint["lit_pref"])
         # Each rank counts its own, and figures are sums over ranks.
         self.num_tokens = int(checkpoint["lit_pref"]["num_tokens"]) if self.global_rank == 0 else 0
         self._noise_seed = int(checkpoint["lit_pref"].get("noise_seed", self._noise_seed))  # older ones have none
 
-    def _trained(self, state: dict[str, Any]) -> dict[str, Any]:
+    def trained(self, state: dict[str, Any]) -> dict[str, Any]:
         """The part of a state dict that is not the frozen base: the adapter, and all that a method adds and trains."""
         base = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
         base |= {f"model.{name}" for name, _ in self.model.named_buffers(remove_duplicate=False)}
         return {name: value for name, value in state.items() if name not in base}
-
-    def check_adapter(self, checkpoint: dict[str, Any]) -> None:
-        """Raise UserError unless checkpoint and run have the same adapter, or both none: loading is not strict."""
-        saved = checkpoint.get("lit_pref")
-        if not isinstance(saved, dict):
-            raise UserError("the checkpoint was not written by a lit_pref module: expected a run's last.ckpt")
-        theirs = LoRA(**saved["adapter"]) if saved.get("adapter") else None
-        if _shape(theirs) != _shape(self.adapter):
-            raise UserError(
-                f"the checkpoint was trained with adapter {theirs} and this run has {self.adapter}: give the same one, "
-                "or export the checkpoint and take the exported folder as the policy"
-            )
-        if theirs is None:
-            return
-        if saved["base_fingerprint"] != self.base_fingerprint:
-            raise UserError(
-                f"the checkpoint's adapter was trained on other weights ({saved['policy']!r} as it was, fingerprint "
-                f"{saved['base_fingerprint']}) than those of {self.policy!r} here ({self.base_fingerprint}): give the "
-                "policy that it started from"
-            )
-        off = difference(self._trained(self.state_dict()), checkpoint["state_dict"])
-        if off:
-            raise UserError(f"the checkpoint does not fit this module: {off}")
-
-
-def _steps_of_run(trainer: Trainer) -> int:
-    """Optimizer steps of the whole run; Lightning's own estimate uses the first epoch's accumulation for all epochs."""
-    estimated = int(trainer.estimated_stepping_batches)
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    changing = [each for each in callbacks if isinstance(each, GradientAccumulationScheduler)]
-    if not changing or trainer.max_epochs is None or trainer.max_epochs < 0:
-        return estimated
-    batches = int(trainer.num_training_batches)
-    several = (changing[0].get_accumulate_grad_batches(epoch) for epoch in range(trainer.max_epochs))
-    steps = sum(-(-batches // accumulate) for accumulate in several)
-    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
-
-
-def _when_to_step(scheduler: Any) -> dict[str, Any]:
-    """Every optimizer step; ReduceLROnPlateau whenever its figure was measured."""
-    if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        return {"interval": "step"}
-    if not isinstance(scheduler, ReduceLROnPlateau):
-        raise UserError(
-            "model.scheduler: torch's ReduceLROnPlateau does not say which figure it looks at: give "
-            "lightning.pytorch.cli.ReduceLROnPlateau with monitor, as validation/loss"
-        )
-    return {"interval": "epoch", "monitor": scheduler.monitor}
 
 
 def non_finite(values: Mapping[str, Tensor], batch: RowBatch) -> str:
@@ -461,15 +399,3 @@ def non_finite(values: Mapping[str, Tensor], batch: RowBatch) -> str:
 
 def _because(named: str) -> str:
     return f", because {named}" if named else ""
-
-
-def _shape(adapter: LoRA | None) -> dict[str, Any] | None:
-    """The settings of an adapter that its weights depend on; dropout may change from run to run."""
-    return None if adapter is None else asdict(adapter) | {"lora_dropout": 0.0}
-
-
-def adamw(
-    lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)
-) -> Callable[[Any], Optimizer]:
-    """AdamW as in every method's default: torch's betas, no weight decay. `optimizer=adamw(2e-4)`."""
-    return lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, betas=betas)
