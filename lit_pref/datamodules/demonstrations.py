@@ -8,7 +8,7 @@ from lit_pref.data.formats.records import RecordsRead
 from lit_pref.data.reading.rows import OnBadRow, SkippedRows
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
-from lit_pref.datamodules.files import SplitNames, named_sources
+from lit_pref.datamodules.files import FileRecords, SplitNames, named_sources
 from lit_pref.datamodules.telling import tell_left_out
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
@@ -26,7 +26,8 @@ class DemonstrationsDataModule(_TreeDataModule):
         test: likewise.
         splits: of a folder or hub data set, or slices of them.
         train_size: demonstrations to draw from the task.
-        validation_size: likewise, of its validation split.
+        validation_size: likewise, of its validation split, by default 500; of a file: how much of `train` is held out,
+            a share in [0, 1) or a number of rows, by default nothing.
         test_size: likewise, of its test split.
         keys: the rows' key names where they are none of the known formats.
         limits: lengths in tokens, and what becomes of longer rows.
@@ -45,8 +46,8 @@ class DemonstrationsDataModule(_TreeDataModule):
         test: str | None = None,
         splits: SplitNames = SplitNames(),  # noqa: B008 - frozen
         train_size: int = 20_000,
-        validation_size: int = 500,
-        test_size: int = 500,
+        validation_size: int | float | None = None,
+        test_size: int | float | None = None,
         keys: DemonstrationKeys | None = None,
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         on_bad_row: OnBadRow = "error",
@@ -57,12 +58,24 @@ class DemonstrationsDataModule(_TreeDataModule):
     ) -> None:
         super().__init__(policy, batch_size, loading, seed)
         self.task = (task or CodeTask()) if train is None else None
-        self.named = named_sources(train, validation, test, splits)
-        self.sizes = sizes_of(train_size, validation_size, test_size)
-        self.keys, self.limits, self.on_bad_row = keys, limits, on_bad_row
+        self.limits, self.on_bad_row = limits, on_bad_row
+        held_out: dict[Split, int | float | None] = {"validation": validation_size, "test": test_size}
+        self.sizes: dict[Split, int | None] = {}
+        if self.task is not None:
+            for split, size in held_out.items():
+                if isinstance(size, float):
+                    raise ValueError(f"{split}_size is a number of a task's demonstrations, got the share {size}")
+            wanted = (500 if size is None else int(size) for size in held_out.values())
+            self.sizes = sizes_of(train_size, *wanted)
+        self.files = FileRecords(
+            named_sources(train, validation, test, splits),
+            {split: size or 0 for split, size in held_out.items() if self.task is None},
+            self.seed,
+            lambda named: read_demonstrations(named.source, named.split, keys, on_bad_row),
+        )
 
     def splits(self) -> list[Split]:
-        return list(self.named if self.task is None else {**self.sizes, **self.named})
+        return list({**self.sizes, **dict.fromkeys(self.files.splits())})
 
     def _add(self, split: Split) -> None:
         name, read = self._demonstrations(split)
@@ -82,8 +95,7 @@ class DemonstrationsDataModule(_TreeDataModule):
         self._keep(split, "demonstration", tokenized.trees, None, tokenized.counts)
 
     def _demonstrations(self, split: Split) -> tuple[str, RecordsRead[Demonstration]]:
-        if (named := self.named.get(split)) is not None:
-            return named.source, read_demonstrations(named.source, named.split, self.keys, self.on_bad_row)
-        assert self.task is not None
-        drawn = self.task.demonstrations(split, self.sizes[split] or 0, self.seed)
-        return "the task", RecordsRead(drawn, SkippedRows())
+        if self.task is not None and split not in self.files.named:
+            drawn = self.task.demonstrations(split, self.sizes[split] or 0, self.seed)
+            return "the task", RecordsRead(drawn, SkippedRows())
+        return self.files.source(split), self.files.of(split)

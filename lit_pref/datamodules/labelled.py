@@ -19,7 +19,7 @@ from lit_pref.data.reading.rows import OnBadRow, Row, RowError, first_key, value
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.datamodules.execution import _ExecutionDataModule
-from lit_pref.datamodules.files import SplitNames, named_sources
+from lit_pref.datamodules.files import FileRecords, SplitNames, named_sources
 from lit_pref.datamodules.telling import tell_left_out
 from lit_pref.datamodules.trees import Loading, _TreeDataModule
 from lit_pref.errors import UserError
@@ -93,6 +93,9 @@ class LabelledDataModule(_TreeDataModule):
         validation: likewise.
         test: likewise.
         splits: of a folder or hub data set, or slices of them.
+        validation_size: how much of `train` is held out for validation where that has no source: a share in [0, 1),
+            above 0 at least one prompt, or a number of responses; whole prompts.
+        test_size: likewise, for test.
         keys: the rows' key names where they are none of the known formats.
         limits: lengths in tokens, and what becomes of longer rows.
         on_bad_row: as of `PairsDataModule`.
@@ -108,6 +111,8 @@ class LabelledDataModule(_TreeDataModule):
         validation: str | None = None,
         test: str | None = None,
         splits: SplitNames = SplitNames(),  # noqa: B008 - frozen
+        validation_size: int | float = 0.05,
+        test_size: int | float = 0,
         keys: LabelledKeys | None = None,
         limits: LengthLimits = LengthLimits(),  # noqa: B008 - frozen
         on_bad_row: OnBadRow = "error",
@@ -117,15 +122,19 @@ class LabelledDataModule(_TreeDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__(policy, batch_size, loading, seed)
-        self.named = named_sources(train, validation, test, splits)
-        self.keys, self.limits, self.on_bad_row = keys, limits, on_bad_row
+        self.limits, self.on_bad_row = limits, on_bad_row
+        self.files = FileRecords(
+            named_sources(train, validation, test, splits),
+            {"validation": validation_size, "test": test_size},
+            self.seed,
+            lambda named: read_records(to_labelled, named.source, named.split, keys, on_bad_row),
+        )
 
     def splits(self) -> list[Split]:
-        return list(self.named)
+        return self.files.splits()
 
     def _add(self, split: Split) -> None:
-        source, part = self.named[split]
-        responses, skipped = read_records(to_labelled, source, part, self.keys, self.on_bad_row)
+        source, (responses, skipped) = self.files.source(split), self.files.of(split)
         made = tokenize(responses, self.module.tokenizer, self.limits, self.module.append_eos, self.on_bad_row, skipped)
         if not made.trees:
             raise UserError(f"no response of {source} is left for {split}: {made.counts}")

@@ -6,10 +6,7 @@ Tokens are found by later runs and read as batches need them, so that memory gro
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_pref.data.formats.shares import held_out_rows
+from lit_pref.data.formats.shares import check_share, rows_of_splits
 from lit_pref.data.tokens.cache import PairSource, token_store
 from lit_pref.data.tokens.store import TokenStore
 from lit_pref.datamodules.files import NamedSource
@@ -42,8 +39,7 @@ class _StoredPairsDataModule(_TreeDataModule):
         self.named = named
         self.sizes: dict[Split, int | float] = {"validation": validation_size, "test": test_size}
         for split, size in self.sizes.items():
-            if size < 0 or (isinstance(size, float) and size >= 1):
-                raise ValueError(f"{split}_size must be a share in [0, 1) or a count >= 0, got {size}")
+            check_share(split, size)
         self.prepare_data_per_node = False  # one cache folder for all
         self._prepared: dict[Split, TokenStore] = {}  # on the first process, until `setup` shares them
         self._stores: dict[Split, TokenStore] = {}
@@ -92,7 +88,8 @@ class _StoredPairsDataModule(_TreeDataModule):
     def _add(self, split: Split) -> None:
         owner = self._owner(split)
         store = self._store(owner)
-        rows = None if owner != "train" else self._rows(store)[split]
+        held_out = {each: size for each, size in self.sizes.items() if each not in self.named}
+        rows = rows_of_splits(store.prompts(), held_out, self.seed)[split] if owner == "train" else None
         if rows is not None and not len(rows) and split != "train" and len(store):
             if split == "test":
                 raise UserError("no test data: the pairs have too few prompts to hold any out; give data.test")
@@ -107,17 +104,6 @@ class _StoredPairsDataModule(_TreeDataModule):
             raise UserError(f"no pair of {source} is left to train on or to validate with: {store.counts}{first}")
         self._check_vocabulary(store.largest_id)
         self._keep(split, "pair", trees, trees.values, store.counts)
-
-    def _rows(self, store: TokenStore) -> dict[Split, npt.NDArray[np.int32]]:
-        """The rows of the training data's store that each split gets, ascending."""
-        prompts_N, left = store.prompts(), np.arange(len(store), dtype=np.int32)
-        rows: dict[Split, npt.NDArray[np.int32]] = {}
-        for split, size in self.sizes.items():
-            if split not in self.named:
-                count = size if isinstance(size, int) else size and max(1, round(size * len(store)))
-                rows[split] = left[held_out_rows(prompts_N[left], int(count), self.seed)]
-                left = np.setdiff1d(left, rows[split])
-        return {"train": left, **rows}
 
     def _tell(self, owner: Split, store: TokenStore) -> None:
         """Print what was left out or cut, and write the rows that were no pairs into the run folder."""

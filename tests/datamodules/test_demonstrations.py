@@ -87,6 +87,17 @@ def test_a_file_alone_is_not_validated(policy: str, tmp_path: Path):
     assert not any(name.startswith("validation") for name in trainer.callback_metrics)
 
 
+def test_a_share_of_a_file_is_held_out_where_it_is_asked_for(tmp_path: Path):
+    train = written(tmp_path / "train.jsonl", ROWS)  # six rows of six prompts
+    data = DemonstrationsDataModule(train=train, validation_size=0.34, test_size=1, policy="embedded:coder")
+    data.setup("fit")
+    data.setup("test")
+    assert {split: len(made.trees) for split, made in data.data.items()} == {"validation": 2, "train": 3, "test": 1}
+    assert len({tree.prompt_ids for made in data.data.values() for tree in made.trees}) == 6
+    with pytest.raises(ValueError, match=r"validation_size is a number of a task's demonstrations, got the share 0.1"):
+        DemonstrationsDataModule(validation_size=0.1)
+
+
 def test_a_data_set_folder_is_asked_for_its_validation_split(policy: str, tmp_path: Path):
     import datasets
 

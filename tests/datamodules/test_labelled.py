@@ -91,7 +91,7 @@ def test_a_mismatched_completion_is_cut_where_its_own_would_be():
 def test_files_are_seen_without_a_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = [{"prompt": f"x = {i}\n", "completion": f"print({i})", "label": i % 2 == 0} for i in range(5)]
     path = rows_file(tmp_path / "rows.jsonl", [*rows, {"prompt": "x", "completion": "y", "label": "maybe"}])
-    data = LabelledDataModule(path, on_bad_row="skip", policy="embedded:coder", batch_size=5)
+    data = LabelledDataModule(path, validation_size=0, on_bad_row="skip", policy="embedded:coder", batch_size=5)
     data.setup("fit")
     (batch,) = data.train_dataloader()
     assert batch.kind == "labelled" and batch.value_R is not None
@@ -102,6 +102,25 @@ def test_files_are_seen_without_a_fit(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("train: 5 rows (3 desirable, 2 undesirable")
     with pytest.raises(UserError, match=r'rows.jsonl:6: expected true or false under "label", got'):
         LabelledDataModule(path, policy="embedded:coder").setup("fit")
+
+
+def test_whole_prompts_are_held_out_of_a_file_and_skipped_rows_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = [{"prompt": f"x = {i // 2}\n", "completion": f"print({i})", "label": i % 2 == 0} for i in range(20)]
+    path = rows_file(tmp_path / "rows.jsonl", [*rows, {"prompt": "x", "completion": "y", "label": "maybe"}])
+    sizes = {"validation_size": 0.2, "test_size": 2}
+    data = LabelledDataModule(path, on_bad_row="skip", policy="embedded:coder", **sizes)  # type: ignore[arg-type]
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    prompts = {split: {tree.prompt_ids for tree in made.trees} for split, made in data.data.items()}
+    # 20 rows of 10 prompts: 4 and 2 rows are held out, with both rows of each prompt.
+    assert {split: len(made.trees) for split, made in data.data.items()} == {"train": 14, "validation": 4, "test": 2}
+    assert {split: len(found) for split, found in prompts.items()} == {"train": 7, "validation": 2, "test": 1}
+    assert len(set.union(*prompts.values())) == 10
+    assert capsys.readouterr().out.count("skipped rows: 1 not a label") == 1
+    with pytest.raises(ValueError, match=r"validation_size must be a share in \[0, 1\) or a count >= 0, got 1.0"):
+        LabelledDataModule(path, validation_size=1.0)
 
 
 def test_samples_are_labelled_by_their_verdicts(tmp_path: Path):

@@ -3,8 +3,34 @@
 Not covered: prompts that say the same in other words; rows of several files, of which each is a data set of its own.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
+
+from lit_pref.types import Split
+
+
+def rows_of_splits(
+    prompts_N: npt.NDArray[np.int64], sizes: Mapping[Split, int | float], seed: int
+) -> dict[Split, npt.NDArray[np.int32]]:
+    """The rows of each split that has a size, and of `train` all others; ascending.
+
+    sizes: numbers of rows, or shares of all.
+    """
+    left = np.arange(len(prompts_N), dtype=np.int32)
+    rows: dict[Split, npt.NDArray[np.int32]] = {}
+    for split, size in sizes.items():
+        count = size if isinstance(size, int) else size and max(1, round(size * len(prompts_N)))
+        rows[split] = left[held_out_rows(prompts_N[left], int(count), seed)]
+        left = np.setdiff1d(left, rows[split])
+    return {"train": left, **rows}
+
+
+def check_share(split: Split, size: int | float) -> None:
+    """Raise ValueError for what is neither a share nor a number of rows."""
+    if size < 0 or (isinstance(size, float) and size >= 1):
+        raise ValueError(f"{split}_size must be a share in [0, 1) or a count >= 0, got {size}")
 
 
 def held_out_rows(prompts_N: npt.NDArray[np.int64], wanted: int, seed: int) -> npt.NDArray[np.int32]:
