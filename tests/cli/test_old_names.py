@@ -24,6 +24,11 @@ PACKAGES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _without_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
 def test_what_names_are_called_now_is_there_and_the_old_ones_are_not() -> None:
     public = {name: getattr(each, name) for each in PACKAGES for name in each.__all__}
     arguments = {
