@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import NamedTuple
@@ -78,11 +79,18 @@ def writable_folder(option: str, folder: Path) -> Path:
 
 
 def results_folder(output: Path | None, evaluated: str) -> Path:
-    """Where an evaluation writes, which is not made yet; Raises UserError where another one's results are."""
-    folder = output or Path("runs", "evaluate", evaluated, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    if (folder / "results.json").exists():
-        raise UserError(f"--output: {folder} holds the results of another evaluation; name another folder")
-    return folder
+    """Where an evaluation writes, which is not made yet: by time, and a number where that is taken.
+
+    Raises UserError where another one's results are.
+    """
+    if output is None:
+        stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        named = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        folders = (Path("runs", "evaluate", evaluated, name) for name in named)
+        return next(folder for folder in folders if not folder.exists())
+    if (output / "results.json").exists():
+        raise UserError(f"--output: {output} holds the results of another evaluation; name another folder")
+    return output
 
 
 def _chosen(arguments: Sequence[str], names: Sequence[str]) -> str:

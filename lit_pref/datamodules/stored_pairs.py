@@ -93,8 +93,9 @@ class _StoredPairsDataModule(_TreeDataModule):
         if rows is not None and not len(rows) and split != "train" and len(store):
             if split == "test":
                 raise UserError("no test data: the pairs have too few prompts to hold any out; give data.test")
-            if self.first:
+            if self.first and split not in self.counts:
                 print("validation: the pairs have one prompt, so none is held out and nothing is measured", flush=True)
+            self.counts[split] = {}
             return
         # In the order of the store: the sampler shuffles, and neighbours on the disk are found together.
         trees = store.trees(rows)

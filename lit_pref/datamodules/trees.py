@@ -173,7 +173,10 @@ class _TreeDataModule(LightningDataModule):
 
     def show(self, rows: int = 3, split: Split = "train") -> None:
         """Print a split's first rows as the model sees them, special tokens included, and what the limits cut."""
-        self.make(split)
+        if split in self.splits():
+            self.make(split)
+        if split not in self.data:
+            raise UserError(f"no {split} data: give data.{split} or data.{split}_size")
         tell_rows(split, self.data[split], self.counts[split], self.module, rows)
 
     # --- going on within an epoch -------------------------------------------------------------------------------------

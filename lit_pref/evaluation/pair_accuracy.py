@@ -99,6 +99,10 @@ class PairAccuracy(Evaluation):
         if "score_chosen" in found:
             return pair_figures(found["score_chosen"], found["score_rejected"])
         names = [name for name in ("logps/chosen", "logps/rejected", "budget/over") if name in found]
+        if len(names) < 2:
+            raise UserError(
+                f"PairAccuracy measures pairs, and {type(module).__name__} is given rows that are none: leave it out"
+            )
         figures = {"pair_accuracy": found["logps/chosen"] > found["logps/rejected"]}
         return figures | {name: found[name] for name in names}
 

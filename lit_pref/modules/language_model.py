@@ -146,9 +146,9 @@ class _LanguageModule(LightningModule):
         """Raise UserError for a batch of other rows; without `kinds`, other than those that the method trains on."""
         given = batch.kind if isinstance(batch, RowBatch) else type(batch).__name__
         if given not in (kinds or self.kinds):
-            expected = " or ".join(kinds or self.kinds)
+            expected, does = " or ".join(kinds or self.kinds), "measures" if kinds else "takes"
             raise UserError(
-                f"{type(self).__name__} takes batches of the kind {expected}, and is given {given}: give it a data "
+                f"{type(self).__name__} {does} batches of the kind {expected}, and is given {given}: give it a data "
                 "module of such rows, or a loader that one has made"
             )
 

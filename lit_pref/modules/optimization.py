@@ -35,10 +35,22 @@ def with_schedule(optimizer: Optimizer, make_scheduler: LRSchedulerCallable | No
 
 
 def follow_length(trainer: Trainer) -> None:
-    """Tell the schedule anew how long the run is; a callback may have changed it, as BatchSizeFinder does."""
+    """Tell the schedule anew how long the run is; a callback may have changed it, as BatchSizeFinder does.
+
+    A resumed schedule is that of its checkpoint; where the run is longer now, a line says so.
+    """
     for config in trainer.lr_scheduler_configs:
-        if isinstance(config.scheduler, _WholeRunSchedule) and config.scheduler.last_epoch == 0:
-            config.scheduler.set_total_steps(_steps_of_run(trainer))
+        schedule, steps = config.scheduler, _steps_of_run(trainer)
+        if not isinstance(schedule, _WholeRunSchedule):
+            continue
+        if schedule.last_epoch == 0:
+            schedule.set_total_steps(steps)
+        elif schedule.total_steps < steps and trainer.is_global_zero:
+            print(
+                f"the checkpoint's schedule ends at step {schedule.total_steps:,} of {steps:,}: from there on the "
+                "learning rate stays as it is then; for a longer schedule, start a new run",
+                flush=True,
+            )
 
 
 def _steps_of_run(trainer: Trainer) -> int:

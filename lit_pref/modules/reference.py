@@ -127,7 +127,7 @@ class Reference:
             "test": trainer.test_dataloaders,
             "predict": trainer.predict_dataloaders,
         }[stage]
-        if loader is not None and self._made_of.get(stage) is not loader:
+        if loader not in (None, []) and self._made_of.get(stage) is not loader:
             with isolate_rng():  # the run's own epochs draw what they would without this one
                 batches = (batch for each in CombinedLoader(loader).flattened for batch in each)
                 self.scored[stage] = self._score(batches)

@@ -51,6 +51,7 @@ class CustomCodeTask(_CodeBenchmark):
 
     name = "code_problems"
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
+    stated_splits = ': those of a file are of split train, unless they state another under "split"'
 
     def _rows(self, split: Split) -> Iterator[Row]:
         folder = Path(self.source).expanduser()

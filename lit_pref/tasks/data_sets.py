@@ -38,6 +38,7 @@ class _DataSet(ABC, Generic[_Item]):
     name: ClassVar[str]
     splits: ClassVar[tuple[Split, ...]] = ("test",)
     published: ClassVar[str] = ""
+    stated_splits: ClassVar[str] = ""  # how a row says of which split it is
 
     def __init__(self, source: str | None, style: Style) -> None:
         check_style(style)
@@ -71,7 +72,7 @@ class _DataSet(ABC, Generic[_Item]):
                     "duplicate", f"{row.location}: the id {item.id[:60]!r} stands in an earlier, other row too"
                 )
         if not found:
-            raise UserError(f"the rows of {self.name} hold nothing of split {split!r}")
+            raise UserError(f"the rows of {self.name} hold nothing of split {split!r}{self.stated_splits}")
         return list(found.values())
 
     def _some(self, split: Split, count: int | None, seed: int) -> list[_Item]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 import yaml
 
 import lit_pref.tasks
+from lit_pref.cli import functions
 from lit_pref.cli.evaluate import evaluate
 from lit_pref.cli.main import main
 from lit_pref.models import load_causal_lm
@@ -160,6 +162,18 @@ def test_results_of_one_evaluation_are_kept_from_the_next(capsys):
     with pytest.raises(SystemExit) as exit_:
         run(*SMALL, "--policy", "embedded:coder", "--output", "out")
     assert exit_.value.code == 2 and "out holds the results of another evaluation" in capsys.readouterr().err
+
+
+def test_two_evaluations_of_one_second_get_folders_of_their_own(monkeypatch):
+    class Clock:
+        now = staticmethod(lambda: datetime(2026, 1, 2, 3, 4, 5))
+
+    monkeypatch.setattr(functions, "datetime", Clock)
+    made = []
+    for _ in range(3):
+        made.append(functions.results_folder(None, "code"))
+        made[-1].mkdir(parents=True)
+    assert [folder.name for folder in made] == [f"2026-01-02_03-04-05{number}" for number in ("", "-2", "-3")]
 
 
 class Failing(Task):

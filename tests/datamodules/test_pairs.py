@@ -162,7 +162,9 @@ def test_of_four_pairs_one_is_held_out_and_of_one_prompt_none(
     rows = [{**row, "prompt": "# 1\n", "rejected": f"z{i}"} for i, row in enumerate(ROWS[:4])]
     data = made(PairsDataModule(written(tmp_path / "b.jsonl", rows)), policy, tmp_path)
     assert len(data.data["train"]) == 4 and "validation" not in data.data
-    assert "the pairs have one prompt, so none is held out and nothing is measured" in capsys.readouterr().out
+    told = "the pairs have one prompt, so none is held out and nothing is measured"
+    data.setup("fit")
+    assert capsys.readouterr().out.count(told) == 1
 
 
 def test_tokens_beyond_the_embedding_are_refused_before_training(policy: str, tmp_path: Path):

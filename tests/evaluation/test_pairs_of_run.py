@@ -125,7 +125,7 @@ def test_a_value_that_is_no_number_is_named(policy: str, tmp_path: Path):
 
 def test_demonstrations_are_no_pairs(policy: str, tmp_path: Path):
     data = DemonstrationsDataModule(train_size=4, validation_size=4, seed=0)
-    with pytest.raises(UserError, match="SFTModule takes batches of the kind pair, and is given demonstration"):
+    with pytest.raises(UserError, match="SFTModule measures batches of the kind pair, and is given demonstration"):
         trainer_for(tmp_path, BeforeAfter([PairAccuracy()])).fit(SFTModule(policy), data)
 
 

@@ -9,9 +9,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lit_pref.callbacks import BeforeAfter
 from lit_pref.data.batches.packing import collate_rows
 from lit_pref.datamodules import LabelledDataModule, PairsDataModule
 from lit_pref.errors import UserError
+from lit_pref.evaluation import PairAccuracy
 from lit_pref.losses import DPO, KTO
 from lit_pref.modules import DPOModule, KTOModule
 from lit_pref.types import StepWeight, TokenTree
@@ -124,6 +126,22 @@ def test_each_method_refuses_the_other_s_rows(policy: str, tmp_path: Path):
     pairs = rows_file(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
     with pytest.raises(UserError, match="KTOModule takes batches of the kind labelled, and is given pair"):
         trainer_for(tmp_path).fit(kto(policy), PairsDataModule(pairs, validation_size=0))
+
+
+def test_pair_accuracy_is_of_pairs(policy: str, tmp_path: Path):
+    figures = BeforeAfter([PairAccuracy()])
+    with pytest.raises(UserError, match="PairAccuracy measures pairs, and KTOModule is given rows that are none"):
+        trainer_for(tmp_path, figures).fit(kto(policy), labelled(tmp_path))
+
+
+def test_loaders_of_data_without_validation(policy: str, tmp_path: Path):
+    data = LabelledDataModule(rows_file(tmp_path / "rows.jsonl", ROWS), validation_size=0, policy=policy)
+    data.setup("fit")
+    trainer = trainer_for(tmp_path)
+    trainer.fit(kto(policy), data.train_dataloader(), data.val_dataloader())
+    assert "train/loss" in trainer.callback_metrics and "validation/loss" not in trainer.callback_metrics
+    with pytest.raises(UserError, match="no validation data: give data"):
+        data.show(split="validation")
 
 
 def test_validation_and_predictions_are_of_the_rows(policy: str, tmp_path: Path):

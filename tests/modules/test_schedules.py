@@ -1,10 +1,14 @@
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from lit_pref.errors import UserError
 from lit_pref.modules import WarmupCosine, WarmupStableDecay
+from lit_pref.modules.optimization import follow_length
 
 
 def rates(schedule, total_steps: int, **settings) -> list[float]:
@@ -85,6 +89,17 @@ def test_an_early_decay_makes_the_whole_a_shorter_run(finished, decay, total_ste
     schedule.begin_decay(decay)
     assert schedule.total_steps == total_steps == finished + len(expected)
     assert go_on(schedule, len(expected) + 2) == pytest.approx([*expected, 0, 0])
+
+
+def test_a_resumed_schedule_that_ends_before_its_run_is_told(capsys: pytest.CaptureFixture[str]):
+    schedule = scheduled(WarmupCosine, 4, 2)
+    for steps, told in ((4, ""), (8, "the checkpoint's schedule ends at step 4 of 8")):
+        config = SimpleNamespace(scheduler=schedule)
+        run = SimpleNamespace(
+            lr_scheduler_configs=[config], estimated_stepping_batches=steps, callbacks=[], is_global_zero=True
+        )
+        follow_length(cast(Trainer, run))
+        assert schedule.total_steps == 4 and told in (out := capsys.readouterr().out) and bool(out) == bool(told)
 
 
 def test_an_early_decay_goes_on_when_it_is_resumed():

@@ -156,7 +156,7 @@ def test_rows_of_a_file_are_train_unless_they_say(tmp_path):
     task = CustomCodeTask(written(tmp_path / "own.jsonl", *rows))
     ids = {split: [p.id for p in task.problems(split, task.size(split), 0)] for split in ("train", "test")}
     assert ids == {"train": ["1", "c", "4"], "test": ["2"]}
-    with pytest.raises(UserError, match="the rows of code_problems hold nothing of split 'validation'"):
+    with pytest.raises(UserError, match="hold nothing of split 'validation': those of a file are of split train"):
         task.size("validation")
 
 

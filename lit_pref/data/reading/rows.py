@@ -156,7 +156,7 @@ def value_at(row: Row, key: str) -> object:
     raise RowError(
         "missing key",
         f'{row.location}: expected the key "{key}", there stand: {", ".join(there) or "none"}; {mend}'
-        f"Rename it, or name the row's keys yourself (prompt_key, chosen_key, rejected_key or completion_key)",
+        "rename it, or name the row's keys yourself (prompt_key, chosen_key, rejected_key, completion_key, label_key)",
     )
 
 
