@@ -139,7 +139,9 @@ def _report(
     folder: Path,
 ) -> None:
     """The table, and results.json with all that the figures depend on."""
-    intervals = {name: mean_interval(values) for name, values in measured.figures.items()}
+    intervals = {
+        name: mean_interval(values, bounded=is_share(name, values)) for name, values in measured.figures.items()
+    }
     record: dict[str, JsonValue] = {
         "figures": {name: interval_json(interval) for name, interval in intervals.items()},
         "calibration": dict(measured.calibration),

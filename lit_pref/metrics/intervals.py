@@ -40,8 +40,10 @@ class Interval(NamedTuple):
         return f"{mean:{sign}.{digits}f}{'%' if percent else ''}{bounds}"
 
 
-def mean_interval(values: Tensor | Sequence[float], confidence: float = 0.95) -> Interval:
+def mean_interval(values: Tensor | Sequence[float], confidence: float = 0.95, bounded: bool = False) -> Interval:
     """Interval of a mean of independent items: Wilson's if every value is 0 or 1, Student's otherwise.
+
+    bounded: the values cannot leave [0, 1], so the bounds do not either.
 
     Unknown for a single value, and if one value comes several times and fewer than 5 others differ from it. Raises
     ValueError for no values.
@@ -49,7 +51,8 @@ def mean_interval(values: Tensor | Sequence[float], confidence: float = 0.95) ->
     values_N = _flat(values)
     if len(values_N) > 1 and _are_outcomes(values_N):
         return _wilson(values_N, confidence)
-    return _student(values_N, confidence)
+    found = _student(values_N, confidence)
+    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high)) if bounded and found.is_known else found
 
 
 def paired_difference_interval(

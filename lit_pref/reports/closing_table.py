@@ -18,6 +18,7 @@ from lit_pref.metrics.intervals import Interval, mean_interval, paired_differenc
 
 _TITLE = "held out, with 95% intervals"
 _GAP = 2  # blanks between columns
+_NO_SHARES = ("nll", "brier", "margin", "score_chosen", "score_rejected")  # whatever their values
 _SIDES = {"chosen fall": "logps/chosen", "rejected fall": "logps/rejected"}
 
 Figures = Mapping[str, Tensor]
@@ -101,17 +102,17 @@ def _change(name: str, before: Tensor | None, after: Tensor | None) -> Change:
     taken = [values for values in (before, after) if values is not None]
     share = all(is_share(name, values) for values in taken)
     difference = None if before is None or after is None else _difference(before, after, share)
-    return Change(name, _level(before), _level(after), difference, share)
+    return Change(name, _level(before, share), _level(after, share), difference, share)
 
 
-def _level(values: Tensor | None) -> Interval | None:
+def _level(values: Tensor | None, share: bool) -> Interval | None:
     measured = None if values is None else values[~values.isnan()]
-    return None if measured is None or not len(measured) else mean_interval(measured)
+    return None if measured is None or not len(measured) else mean_interval(measured, bounded=share)
 
 
 def is_share(name: str, values: Tensor) -> bool:
-    """Whether a figure reads as a percentage: all values lie in [0, 1], and they are no nats or squares."""
-    return not name.endswith(("nll", "brier")) and bool((((values >= 0) & (values <= 1)) | values.isnan()).all())
+    """Whether a figure reads as a percentage: all values lie in [0, 1], and they are no scores, nats or squares."""
+    return not name.endswith(_NO_SHARES) and bool((((values >= 0) & (values <= 1)) | values.isnan()).all())
 
 
 def _difference(before: Tensor, after: Tensor, share: bool = False) -> Interval | None:

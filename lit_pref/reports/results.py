@@ -77,7 +77,7 @@ def evaluation_results(
     broken = ungraded(verdicts, max(ks))
     values = figures(counted, totals, ks)
     return Results(
-        {name: mean_interval(each[~each.isnan()]) for name, each in values.items()},
+        {name: mean_interval(each[~each.isnan()], bounded=True) for name, each in values.items()},
         len(verdicts) - len(broken),
         int(totals.sum()),
         Counter(verdict.outcome for several in verdicts for verdict in several),

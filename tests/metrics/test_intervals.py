@@ -76,6 +76,13 @@ def test_other_values_get_student_intervals():
     assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx((3.0, 1.0367, 4.9633, 5), abs=1e-4)
 
 
+def test_means_of_shares_do_not_leave_0_to_1():
+    values = [1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.5]  # Student's reach beyond 1
+    assert mean_interval(values).high > 1
+    assert mean_interval(values, bounded=True) == mean_interval(values)._replace(high=1.0)
+    assert mean_interval([0.5], bounded=True) == (0.5, -math.inf, math.inf, 1)  # unknown stays unknown
+
+
 def test_more_confidence_is_wider():
     narrow, wide = (mean_interval([1.0, 2.0, 4.0], confidence) for confidence in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high

@@ -55,6 +55,8 @@ def test_pairing_shows_what_two_separate_intervals_would_hide():
         ("margin", [0.5, 1.5], False),
         ("reasoning/nll", [0.6, 0.7], False),  # nats, though all are below 1
         ("brier", [0.1, 0.3], False),
+        ("reasoning/score_chosen", [0.1, 0.3], False),
+        ("margin", [0.1, 0.3], False),
     ],
 )
 def test_shares_lie_between_0_and_1_and_are_no_nats(name: str, values: list[float], share: bool):
