@@ -16,7 +16,7 @@ def preference_statistics(policy: PairLogps, reference: PairLogps | None, beta: 
     `rewards/chosen`, `rewards/rejected`: beta · (log p − log p_ref), or beta · log p without a reference.
     `rewards/margins`: their difference. `rewards/accuracies`: 1 where it is above 0; a tie counts as wrong.
     `logps/chosen`, `logps/rejected`: summed over tokens, in nats.
-    `logps/chosen_fall`, `budget/rejected_fall`: log p_ref − log p, in nats a sequence; only with a reference.
+    `logps/chosen_fall`, `logps/rejected_fall`: log p_ref − log p, in nats a sequence; only with a reference.
     """
     chosen_P, rejected_P = policy.chosen.detach().float(), policy.rejected.detach().float()
     start_chosen_P, start_rejected_P = torch.zeros_like(chosen_P), torch.zeros_like(rejected_P)
@@ -33,5 +33,5 @@ def preference_statistics(policy: PairLogps, reference: PairLogps | None, beta: 
     }
     if reference is not None:
         figures["logps/chosen_fall"] = start_chosen_P - chosen_P
-        figures["budget/rejected_fall"] = start_rejected_P - rejected_P
+        figures["logps/rejected_fall"] = start_rejected_P - rejected_P
     return figures

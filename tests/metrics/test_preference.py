@@ -20,7 +20,7 @@ def test_rewards_are_beta_times_the_log_ratios():
         "logps/chosen": [-4.0, -9.0],
         "logps/rejected": [-6.0, -7.0],
         "logps/chosen_fall": [-2.0, 3.0],
-        "budget/rejected_fall": [1.0, 3.0],
+        "logps/rejected_fall": [1.0, 3.0],
     }
 
 

@@ -220,7 +220,7 @@ def test_layouts_give_equal_steps(policy: str, tmp_path: Path):
 SHARED_NAMES = ["loss", "entropy", "mean_token_accuracy"]
 REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
 LOGPS = ["logps/chosen", "logps/rejected"]
-BUDGET = ["logps/chosen_fall", "budget/rejected_fall", "budget/over", "budget/penalty"]
+BUDGET = ["logps/chosen_fall", "logps/rejected_fall", "budget/over", "budget/penalty"]
 
 
 def test_a_training_step_logs_what_plain_forwards_give(policy: str, tmp_path: Path):
@@ -241,7 +241,7 @@ def test_a_training_step_logs_what_plain_forwards_give(policy: str, tmp_path: Pa
         "entropy": torch.cat(now.entropy).mean(),
         "mean_token_accuracy": torch.cat(now.correct[0::2]).mean(),
         "logps/chosen_fall": -chosen.mean(),
-        "budget/rejected_fall": -rejected.mean(),
+        "logps/rejected_fall": -rejected.mean(),
         "budget/over": (-chosen > 0.05).float().mean(),
         "budget/penalty": penalty.mean(),
         "grad_norm": torch.cat([gradient.flatten() for gradient in steps[2].gradients.values()]).norm(),
