@@ -35,7 +35,11 @@ KEYS = {
     "num_workers": "now loading.num_workers",
 }
 COMMANDS = {"tokenizer": "no command any more, but a script of the repository: configs/embedded/tokenizer.py"}
-LOGGED = {"eval/": "validation/"}
+LOGGED = {
+    "eval/": "validation/",
+    "budget/chosen_fall": "logps/chosen_fall",
+    "budget/rejected_fall": "logps/rejected_fall",
+}
 
 
 def new_class(given: str) -> str | None:

@@ -126,10 +126,11 @@ def check_callbacks(given: Sequence[Callback]) -> None:
     for callback in given:
         if refused := _CANNOT.get(type(callback).__name__):
             raise UserError(f"trainer.callbacks: {type(callback).__name__} cannot work here: {refused}")
-        monitored = str(getattr(callback, "monitor", ""))
+        given_name = named = str(getattr(callback, "monitor", ""))
         for old, new in LOGGED.items():
-            if monitored.startswith(old):
-                raise UserError(f"trainer.callbacks: monitor: {monitored} is now {monitored.replace(old, new, 1)}")
+            named = named.replace(old, new)
+        if named != given_name:
+            raise UserError(f"trainer.callbacks: monitor: {given_name} is now {named}")
 
 
 def check_optimizer(module: _LanguageModule) -> None:

@@ -62,6 +62,10 @@ def test_a_class_of_ones_own_may_have_an_old_name() -> None:
             ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=eval/loss"],
             "trainer.callbacks: monitor: eval/loss is now validation/loss",
         ),
+        (
+            ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=eval/budget/chosen_fall"],
+            "trainer.callbacks: monitor: eval/budget/chosen_fall is now validation/logps/chosen_fall",
+        ),
     ],
 )
 def test_an_old_name_in_a_fit(
