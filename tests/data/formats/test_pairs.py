@@ -263,9 +263,9 @@ BAD_PAIRS = [
     (
         "missing key",
         {"prompt": "q", "chosen": "a"},
-        r'expected the key "rejected", there stand: prompt, chosen; Rename',
+        r'expected the key "rejected", there stand: prompt, chosen; rename',
     ),
-    ("missing key", {"prompt": "q", "chosen": "a", "rejectd": "b"}, r'did you mean "rejectd"\? Rename.*rejected_key'),
+    ("missing key", {"prompt": "q", "chosen": "a", "rejectd": "b"}, r'did you mean "rejectd"\? rename.*rejected_key'),
     ("missing key", {"query": "q", "better": "a"}, r'expected the key "worse"'),
     ("missing key", {}, r'expected the key "chosen", there stand: none'),
     ("equal sides", {"prompt": "q", "chosen": "a", "rejected": "a"}, '"chosen" and "rejected" are equal'),
