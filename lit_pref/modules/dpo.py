@@ -15,11 +15,11 @@ from lit_pref.losses import PairObjective, Regularizer
 from lit_pref.metrics import preference_statistics
 from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import CompletionScores, LoggedStage, _LanguageModule
+from lit_pref.modules.language_model import CompletionScores, _LanguageModule
 from lit_pref.modules.pairs import pair_logps
 from lit_pref.modules.reference import Reference
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import PairLogps, RowBatch
+from lit_pref.types import PairLogps, RowBatch, Split
 
 
 class _Scored(NamedTuple):
@@ -60,7 +60,7 @@ class DPOModule(_LanguageModule):
         if objective.needs_reference or (regularizer is not None and regularizer.needs_reference):
             self.reference = Reference(self, cache_folder)
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         scores, policy, reference = self._scored(batch)
         self.watch(batch, _named(policy, reference))
         loss_P = self.objective(policy, reference)

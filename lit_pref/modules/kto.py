@@ -15,10 +15,10 @@ from lit_pref.errors import UserError
 from lit_pref.losses.kto import KTO
 from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_first
+from lit_pref.modules.language_model import _LanguageModule, is_first
 from lit_pref.modules.reference import Reference
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch
+from lit_pref.types import RowBatch, Split
 
 
 class KTOModule(_LanguageModule):
@@ -51,7 +51,7 @@ class KTOModule(_LanguageModule):
         super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
         self.objective, self.reference = objective, Reference(self, cache_folder)
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         scores = self.score_completions(batch)
         log_ratio_K = scores.logps_K - self._start_logps(batch, scores.logps_K)
         is_own_K = batch.sibling_K == 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -42,9 +42,8 @@ from lit_pref.models.compute import Compute, prepare_layers, row_layout
 from lit_pref.modules.fitting import check_adapter, check_names, run_names
 from lit_pref.modules.optimization import follow_length, with_schedule
 from lit_pref.modules.reference import Reference
-from lit_pref.types import RowBatch, TreeBatch
+from lit_pref.types import RowBatch, Split, TreeBatch
 
-LoggedStage = Literal["train", "validation", "test"]
 Measured = TypeVar("Measured")
 
 
@@ -100,7 +99,7 @@ class _LanguageModule(LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.num_tokens = self._tokens_at_step = 0
         self._noise_seed = torch.initial_seed()
-        stages = get_args(LoggedStage)
+        stages = get_args(Split)
         self.metrics = nn.ModuleDict({f"of_{stage}": Figures(self.lowest, self.highest) for stage in stages})
         self._batch_tokens, self._batch_start = 0, 0.0
         self._watched: tuple[RowBatch, dict[str, Tensor]] | None = None
@@ -166,7 +165,7 @@ class _LanguageModule(LightningModule):
         self.check_kind(batch)
         return self._step(batch, "test")
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         raise NotImplementedError
 
     def predict_step(self, batch: RowBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -272,7 +271,7 @@ class _LanguageModule(LightningModule):
 
     # --- what is logged -----------------------------------------------------------------------------------------------
 
-    def count_figures(self, stage: LoggedStage, batch: RowBatch, figures: Mapping[str, Tensor]) -> None:
+    def count_figures(self, stage: Split, batch: RowBatch, figures: Mapping[str, Tensor]) -> None:
         """Add a batch's figures, [items] each, to those of its optimizer step, or of the validation."""
         counted = batch.weight.rows > 0
         self._counted(stage).update(figures, counted)
@@ -283,12 +282,12 @@ class _LanguageModule(LightningModule):
         """What is logged, given means and extremes over all items; a method may add figures made from them."""
         return figures
 
-    def _counted(self, stage: LoggedStage) -> Figures:
+    def _counted(self, stage: Split) -> Figures:
         metric = self.metrics[f"of_{stage}"]
         assert isinstance(metric, Figures)
         return metric
 
-    def _log_figures(self, stage: LoggedStage) -> None:
+    def _log_figures(self, stage: Split) -> None:
         """Log what was counted since the last time, over all processes, and reset it."""
         counted = self._counted(stage)
         if not counted.update_called:

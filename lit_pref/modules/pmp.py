@@ -16,11 +16,11 @@ from torch import Tensor
 from lit_pref.losses import BradleyTerry, PairRewards, RewardLoss, token_scores
 from lit_pref.models import LoRA, freeze_unused_lm_head, lm_head
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, is_first
+from lit_pref.modules.language_model import is_first
 from lit_pref.modules.pairs import sides
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay
-from lit_pref.types import RowBatch
+from lit_pref.types import RowBatch, Split
 
 
 class PMPretrainModule(_RewardModule):
@@ -67,7 +67,7 @@ class PMPretrainModule(_RewardModule):
         if not lm_coef:
             freeze_unused_lm_head(self.model)
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         trees = batch.trees
         is_imitated_N = is_first(batch) & (self.lm_coef > 0)
         last_K, predictor_n = trees.last_K, trees.predictor_N[is_imitated_N]

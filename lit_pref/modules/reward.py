@@ -12,10 +12,9 @@ from torch import Tensor
 from lit_pref.losses import BradleyTerry, RewardLoss
 from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch
+from lit_pref.types import RowBatch, Split
 
 
 class RewardFinetuneModule(_RewardModule):
@@ -57,7 +56,7 @@ class RewardFinetuneModule(_RewardModule):
             policy, loss, fresh_head, head_std, append_eos, adapter, dropout, compute, optimizer, scheduler
         )
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         rewards = self.reward_pairs(batch)
         loss_P = self.loss(rewards, self._margins(batch))
         self.count_rewards(stage, batch, rewards, {"loss": loss_P})

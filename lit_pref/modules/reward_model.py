@@ -21,9 +21,9 @@ from lit_pref.models import (
     saved_score_head,
 )
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, _LanguageModule
+from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.modules.pairs import sides
-from lit_pref.types import RowBatch, TreeBatch
+from lit_pref.types import RowBatch, Split, TreeBatch
 
 
 class _RewardModule(_LanguageModule):
@@ -88,9 +88,7 @@ class _RewardModule(_LanguageModule):
             )
         return batch.value_R
 
-    def count_rewards(
-        self, stage: LoggedStage, batch: RowBatch, rewards: PairRewards, losses: dict[str, Tensor]
-    ) -> None:
+    def count_rewards(self, stage: Split, batch: RowBatch, rewards: PairRewards, losses: dict[str, Tensor]) -> None:
         """losses: by name, [items] each."""
         values = {"the score of chosen": rewards.chosen, "the score of rejected": rewards.rejected}
         if self.loss.use_margin and batch.value_R is not None:

@@ -11,10 +11,10 @@ from torch import Tensor
 from lit_pref.losses import completion_logps
 from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
-from lit_pref.modules.language_model import LoggedStage, _LanguageModule, is_first
+from lit_pref.modules.language_model import _LanguageModule, is_first
 from lit_pref.modules.pairs import score_pairs
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch
+from lit_pref.types import RowBatch, Split
 
 
 class SFTModule(_LanguageModule):
@@ -50,7 +50,7 @@ class SFTModule(_LanguageModule):
         policy = score_pairs(self, batch)
         return {"logps/chosen": policy.chosen, "logps/rejected": policy.rejected}
 
-    def _step(self, batch: RowBatch, stage: LoggedStage) -> Tensor:
+    def _step(self, batch: RowBatch, stage: Split) -> Tensor:
         scores, trees = self.score(batch.trees), batch.trees
         logps_K = completion_logps(scores.logps_N, trees.completion_N, len(trees.length_K))
         self.watch(batch, {"the log-prob": logps_K[batch.sibling_K == 0]})
