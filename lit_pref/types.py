@@ -8,9 +8,10 @@ Text records are frozen. Batches are named tuples of tensors, so that every Ligh
 A mask is named for what True means. Nothing here knows a tokenizer, a model or a file.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, TypedDict, get_args
@@ -259,11 +260,13 @@ class Task(ABC):
     """Problems, and the grading of completions.
 
     references_pass: references are right by construction, so that nobody runs them before samples are graded.
+    stop: texts that end a completion of its problems, see `Sampling`.
     """
 
     name: ClassVar[str]
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
     references_pass: bool = False
+    stop: tuple[str, ...] = ()
     failing_references: FailingReferences = "leave_out"
 
     @abstractmethod
@@ -312,11 +315,14 @@ class Sampling:
         temperature: 0 is greedy, 1 the model's own distribution; the least above 0 is 1e-5, as it divides.
         top_p: the likeliest tokens that hold this share of the mass are kept; 1 keeps all.
         max_new_tokens: where a completion is cut if it has not ended.
+        stop: texts of which the first to appear ends a completion, and is no part of its text; a task's own come on
+            top.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 128
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.temperature == 0 or _COLDEST <= self.temperature < math.inf):
@@ -328,6 +334,16 @@ class Sampling:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be >= 1, got {self.max_new_tokens}")
+        if "" in self.stop:
+            raise ValueError("stop must hold texts of at least one character")
+
+
+class Drawn(NamedTuple):
+    """A completion, of which prompt, and which of its samples; both count from 0."""
+
+    prompt: int
+    sample: int
+    completion: Completion
 
 
 class Generator(ABC):
@@ -336,6 +352,23 @@ class Generator(ABC):
     @abstractmethod
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """`samples` completions for each prompt, in order; seeded."""
+
+    def each(
+        self,
+        prompts: Sequence[Text],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        done: Collection[tuple[int, int]] = (),
+    ) -> Iterator[Drawn]:
+        """The same completions one by one, as they come to their end, but for the (prompt, sample) that are done.
+
+        So that whoever keeps each can go on after an interruption. Here all are made before the first is given.
+        """
+        left = set(itertools.product(range(len(prompts)), range(samples))) - set(done)
+        if left:
+            made = self.generate(prompts, samples, sampling, seed)
+            yield from (Drawn(prompt, sample, made[prompt][sample]) for prompt, sample in sorted(left))
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
