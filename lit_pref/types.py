@@ -20,6 +20,9 @@ from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""The precision of weights, by torch's names."""
+
 
 class Message(TypedDict):
     """One turn of a conversation, as chat templates take it."""

@@ -12,8 +12,9 @@ import torch
 
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.generation.local import LocalGenerator
-from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
-from lit_pref.types import Completion, Generator, Sampling, Text
+from lit_pref.machine.processors import tell_slow_bf16
+from lit_pref.models import load_causal_lm, load_tokenizer, round_weights, weights_fingerprint
+from lit_pref.types import Completion, Dtype, Generator, Sampling, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,16 +32,22 @@ class OpenPolicy(NamedTuple):
 
 
 def open_policy(
-    policy: str, model: "PreTrainedModel | None" = None, device: torch.device | str | None = None
+    policy: str,
+    model: "PreTrainedModel | None" = None,
+    device: torch.device | str | None = None,
+    dtype: Dtype = "float32",
 ) -> OpenPolicy:
     """A policy by its name; Raises UserError where it cannot be opened.
 
-    model: trained from it, in its place.
+    model: trained from it, in its place; it is rounded to `dtype` too.
     device: None is the first GPU, or the CPU where there is none.
     """
-    model, tokenizer = model or load_causal_lm(policy), load_tokenizer(policy)
+    model, tokenizer = model or load_causal_lm(policy, dtype=dtype), load_tokenizer(policy)
+    round_weights(model, dtype)
     weights = weights_fingerprint(model)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype == "bfloat16" and model.device.type == "cpu":
+        tell_slow_bf16("dtype bfloat16")
     return OpenPolicy(model, tokenizer, weights)
 
 
@@ -54,16 +61,22 @@ class PolicyGenerator(Generator):
     Args:
         policy: its name.
         batch_size: sequences decoded side by side; a part of what is drawn.
+        dtype: of its weights; bfloat16 halves the memory, and the time where the processor multiplies it.
     """
 
     policy: str
     batch_size: int = 32
+    dtype: Dtype = "float32"
+
+    @property
+    def _open(self) -> OpenPolicy:
+        return _kept_open(self.policy, dtype=self.dtype)
 
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """As `LocalGenerator.generate`; Raises UserError where the policy cannot be opened."""
-        return _kept_open(self.policy).generator(self.batch_size).generate(prompts, samples, sampling, seed)
+        return self._open.generator(self.batch_size).generate(prompts, samples, sampling, seed)
 
     @property
     def weights(self) -> str:
         """The fingerprint of its weights."""
-        return _kept_open(self.policy).weights
+        return self._open.weights

@@ -7,6 +7,7 @@ each other. Not covered: quotas of parent groups that a container does not see.
 import math
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -27,6 +28,21 @@ def multiplies_bf16(cpu_info: Path = _CPU_INFO) -> bool:
     lines = (line.partition(":") for line in cpu_info.read_text().splitlines())
     flags = {flag for name, _, values in lines if name.strip() in ("flags", "Features") for flag in values.split()}
     return bool(flags & _BF16)
+
+
+@cache  # once a process
+def tell_slow_bf16(asked: str) -> None:
+    """One line for a run on this processor that asks for bf16, where it has no instructions for it.
+
+    asked: by which argument.
+    """
+    if not multiplies_bf16():
+        print(
+            f"{asked}: this processor has no bf16 instructions, so bf16 is slower than fp32 here, up to 50 times; "
+            "leave it out unless memory is short",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _quota(cgroup: Path) -> int:

@@ -22,6 +22,7 @@ from lit_pref.models.causal_lm import (
     check_vocabulary,
     load_causal_lm,
     load_tokenizer,
+    round_weights,
     weights_fingerprint,
 )
 from lit_pref.models.export import export_model
@@ -63,6 +64,7 @@ __all__ = [
     "merged",
     "predictor_hidden_states",
     "rope_regime",
+    "round_weights",
     "saved_append_eos",
     "saved_score_head",
     "sharing_obstacle",

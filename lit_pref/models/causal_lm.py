@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lit_pref.errors import UserError
 from lit_pref.machine.hub import hub_is_out_of_reach
+from lit_pref.types import Dtype
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -59,11 +60,12 @@ def load_causal_lm(
     name: str,
     random_init: bool = False,
     seed: int = 0,
-    dtype: torch.dtype = torch.float32,
+    dtype: Dtype = "float32",
     needs_lm_head: bool = True,
 ) -> "PreTrainedModel":
     """The model of an embedded name (`embedded:coder`), a local folder or a hub id, in eval mode.
 
+    dtype: of its weights, whatever they are stored in.
     random_init: build it only from its config.json, with fresh weights, a function of `seed`; the global random state
         stays as it was.
     needs_lm_head: False also takes weights without one, as those of a reward model; it is then of no use.
@@ -90,13 +92,13 @@ def load_causal_lm(
                 devices=[]
             ):  # weights are drawn on the CPU; accelerators' states are not touched
                 torch.default_generator.manual_seed(seed)
-                fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+                fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
             return fresh.eval()
         model: PreTrainedModel
         model, loading = AutoModelForCausalLM.from_pretrained(
             str(source),
             config=config,
-            dtype=dtype,
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=offline,
@@ -112,6 +114,13 @@ def load_causal_lm(
             "they are no complete causal LM of this config"
         )
     return model
+
+
+def round_weights(model: "PreTrainedModel", dtype: Dtype) -> None:
+    """Bring weights to a precision, in place. Buffers stay, as in loading: rounded rope frequencies would be wrong."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(getattr(torch, dtype))
 
 
 def check_vocabulary(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -7,7 +7,7 @@ import pytest
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
-from lit_pref.generation.policy import PolicyGenerator
+from lit_pref.generation.policy import PolicyGenerator, open_policy
 from lit_pref.models import load_causal_lm, load_tokenizer, weights_fingerprint
 from lit_pref.types import Sampling
 
@@ -32,3 +32,12 @@ def test_its_weights_tell_it_apart() -> None:
 def test_a_policy_that_there_is_not_is_refused_when_it_is_asked() -> None:
     with pytest.raises(UserError, match="embedded:koder"):
         PolicyGenerator("embedded:koder").generate(PROMPTS, 1, SAMPLING, 0)
+
+
+def test_it_samples_in_the_precision_that_is_asked_for() -> None:
+    rounded = load_causal_lm(NAME, dtype="bfloat16")
+    expected = LocalGenerator(rounded, load_tokenizer(NAME), tokenize_prompt).generate(PROMPTS, 1, SAMPLING, 3)
+    assert PolicyGenerator(NAME, dtype="bfloat16").generate(PROMPTS, 1, SAMPLING, 3) == expected
+    trained = open_policy(NAME, load_causal_lm(NAME), dtype="bfloat16")
+    assert trained.weights == weights_fingerprint(rounded)
+    assert trained.generator().generate(PROMPTS, 1, SAMPLING, 3) == expected

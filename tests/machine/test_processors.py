@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from lit_pref.machine.processors import multiplies_bf16, usable_processors
+from lit_pref.machine import processors
+from lit_pref.machine.processors import multiplies_bf16, tell_slow_bf16, usable_processors
 
 THERE = len(os.sched_getaffinity(0))
 
@@ -39,3 +40,17 @@ def test_bf16_instructions_are_read_off_the_processor(tmp_path, cpu_info, expect
     file = tmp_path / "cpuinfo"
     file.write_text(cpu_info)
     assert multiplies_bf16(file) is expected
+
+
+def test_bf16_on_a_processor_without_it_is_told_once(monkeypatch, capsys):
+    tell_slow_bf16.cache_clear()
+    monkeypatch.setattr(processors, "multiplies_bf16", lambda: True)
+    tell_slow_bf16("--dtype bfloat16")
+    assert capsys.readouterr().err == ""
+    tell_slow_bf16.cache_clear()
+    monkeypatch.setattr(processors, "multiplies_bf16", lambda: False)
+    for _ in range(2):
+        tell_slow_bf16("--dtype bfloat16")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--dtype bfloat16: this processor has no bf16 instructions, so bf16 is slower than fp32")
+    tell_slow_bf16.cache_clear()

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.errors import UserError
 from lit_pref.models import causal_lm
-from lit_pref.models.causal_lm import load_causal_lm, load_tokenizer, weights_fingerprint
+from lit_pref.models.causal_lm import load_causal_lm, load_tokenizer, round_weights, weights_fingerprint
 from lit_pref.models.export import export_model
 
 WORDS = {"<eos>": 0, "<pad>": 1, "a": 2, "b": 3}
@@ -48,7 +48,7 @@ def test_a_folder_loads_as_it_was_saved(folder: Path):
     assert model.dtype == torch.float32
     for name, tensor in tiny_model().state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
-    assert load_causal_lm(str(folder), dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert load_causal_lm(str(folder), dtype="bfloat16").dtype == torch.bfloat16
 
 
 def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]):
@@ -187,3 +187,11 @@ def test_tied_weights_are_read_once():
     untied = tiny_model(0, tied=True)
     untied.lm_head.weight = torch.nn.Parameter(untied.model.embed_tokens.weight.detach().clone())
     assert weights_fingerprint(tied) != weights_fingerprint(untied)  # the same values, but a parameter more
+
+
+def test_rounding_weights_gives_what_loading_in_that_precision_gives():
+    rounded, loaded = load_causal_lm("embedded:coder"), load_causal_lm("embedded:coder", dtype="bfloat16")
+    round_weights(rounded, "bfloat16")
+    assert weights_fingerprint(rounded) == weights_fingerprint(loaded)
+    ids = torch.arange(2, 30)[None]
+    assert torch.equal(rounded(ids).logits, loaded(ids).logits)  # rope frequencies are no weights: not rounded
