@@ -21,9 +21,9 @@ from typing import NamedTuple
 from tree_sitter import Parser
 
 from benchmarks import command
+from lit_pref.data.source_code.files import SourceFile, source_files
 from lit_pref.syntax.languages import language_of, load
 from lit_pref.synthesis.mining.source_code import SnippetSettings, snippets
-from lit_pref.synthesis.mining.source_files import SourceFile, source_files
 
 BLOCK = 100  # files in a turn: what else the machine does at a time falls on both sides
 

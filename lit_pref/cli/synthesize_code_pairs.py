@@ -14,6 +14,7 @@ from typing import Literal
 from rich import get_console
 
 from lit_pref.cli.functions import Recipe, writable_folder
+from lit_pref.data.source_code.files import SourceFile, source_files
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.reports.record import circumstances, counted, table
@@ -27,7 +28,6 @@ from lit_pref.synthesis.code_pairs.descriptions import Describer
 from lit_pref.synthesis.code_pairs.pipeline import CodePairsJob, CodePairsMade, Writer, make_code_pairs
 from lit_pref.synthesis.mining.snippet_shards import Source
 from lit_pref.synthesis.mining.source_code import SnippetSettings
-from lit_pref.synthesis.mining.source_files import SourceFile, source_files
 from lit_pref.synthesis.stages.local import LocalRunner, Runner
 from lit_pref.synthesis.stages.ray import RayRunner
 from lit_pref.types import Generator

@@ -16,6 +16,7 @@ from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
 
+from lit_pref.data.source_code.files import SourceFile
 from lit_pref.machine.progress import progress_bar
 from lit_pref.storage.files import JsonValue
 from lit_pref.storage.shards import ShardWriter, read_counts
@@ -26,7 +27,6 @@ from lit_pref.synthesis.mining.source_code import (
     snippets_of_file,
     unique_snippets,
 )
-from lit_pref.synthesis.mining.source_files import SourceFile
 from lit_pref.synthesis.stages.local import (
     Row,
     Runner,

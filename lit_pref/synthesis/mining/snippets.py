@@ -2,15 +2,6 @@
 
 from typing import Literal, NamedTuple
 
-
-class RefusedFileError(Exception):
-    """A source file that gives no snippet; `reason` is the short name under which it is counted."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 SnippetKind = Literal["function", "method", "class"]
 
 

@@ -16,15 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_pref.data.source_code.files import SourceFile
+from lit_pref.data.source_code.source_file import NOTEBOOK, RefusedFileError
+from lit_pref.data.source_code.text import source_text
 from lit_pref.syntax.definitions import Definition
 from lit_pref.syntax.languages import language_of
 from lit_pref.syntax.source_tree import SourceTree
 from lit_pref.synthesis.mining.credentials import Span, credential_spans
 from lit_pref.synthesis.mining.file_filters import is_generated, is_minified
 from lit_pref.synthesis.mining.near_duplicates import MinHashBands, SeenSnippets
-from lit_pref.synthesis.mining.snippets import RefusedFileError, Snippet
-from lit_pref.synthesis.mining.source_files import SourceFile
-from lit_pref.synthesis.mining.source_text import NOTEBOOK, source_text
+from lit_pref.synthesis.mining.snippets import Snippet
 
 _BATCH = 1024  # snippets that are looked up together
 

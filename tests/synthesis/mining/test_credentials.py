@@ -4,10 +4,10 @@ import base64
 
 import pytest
 
+from lit_pref.data.source_code.files import SourceFile
 from lit_pref.syntax.words import words
 from lit_pref.synthesis.mining.credentials import credential_spans
 from lit_pref.synthesis.mining.source_code import SnippetSettings, snippets_of_file
-from lit_pref.synthesis.mining.source_files import SourceFile
 
 LETTERS = "aB3dE5gH7jK9mN1pQ2sT4vW6yZ8bC0dF2hJ4kL6nP8rS1tV3xY5zA7cG9"  # 58 characters, made up
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from lit_pref.data.source_code.files import SourceFile, source_files
 from lit_pref.storage.shards import read_manifest
 from lit_pref.synthesis.mining import snippet_shards
 from lit_pref.synthesis.mining.snippet_shards import Source, cut_snippets, snippet_of
 from lit_pref.synthesis.mining.snippets import Snippet
 from lit_pref.synthesis.mining.source_code import SnippetSettings, snippets
-from lit_pref.synthesis.mining.source_files import SourceFile, source_files
 from lit_pref.synthesis.stages.local import LocalRunner, rows_of
 
 SETTINGS = SnippetSettings()

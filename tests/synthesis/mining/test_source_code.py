@@ -7,13 +7,13 @@ from collections import Counter
 
 import pytest
 
+from lit_pref.data.source_code.files import SourceFile, source_files
 from lit_pref.synthesis.mining.source_code import (
     SnippetSettings,
     snippets,
     snippets_of_file,
     unique_snippets,
 )
-from lit_pref.synthesis.mining.source_files import SourceFile, source_files
 
 SETTINGS = SnippetSettings()
 

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from lit_pref.data.reading.rows import Row
 from lit_pref.data.reading.sources import read_rows
+from lit_pref.data.source_code.archives import TAR_SUFFIXES, ZIP_SUFFIXES, tar_files, zip_files
+from lit_pref.data.source_code.source_file import NOTEBOOK, SourceFile, is_known, origin_of
 from lit_pref.errors import UserError
 from lit_pref.syntax.languages import GRAMMARS
-from lit_pref.synthesis.mining.source_archives import TAR_SUFFIXES, tar_files, zip_files
-from lit_pref.synthesis.mining.source_text import NOTEBOOK, SourceFile, is_known, origin_of
 
 __all__ = ["SourceFile", "source_files"]
 
@@ -33,8 +33,8 @@ def source_files(
 ) -> Iterator[SourceFile]:
     """The files of a source.
 
-    source: a folder tree, a `.tar` (plain, or by gzip, bzip2 or xz) or `.zip` archive, one source file; or, with
-        `column`, anything that `lit_pref.data.reading.sources.read_rows` reads: Parquet files, globs, folders, hub ids.
+    source: a folder tree, a `.tar` (plain, or by gzip, bzip2 or xz), `.zip` or `.whl` archive, one source file; or,
+        with `column`, anything that `lit_pref.data.reading.sources.read_rows` reads: Parquet, globs, folders, hub ids.
     column: the column that holds source text.
     path_column: the column that holds the file's name, whose suffix gives the language; else all are in `language`.
     max_bytes: members of archives above it are refused before they are read.
@@ -54,16 +54,15 @@ def source_files(
         )
     elif name.endswith(TAR_SUFFIXES):
         files = tar_files(path, max_bytes)
-    elif name.endswith(".zip"):
+    elif name.endswith(ZIP_SUFFIXES):
         files = zip_files(path, max_bytes)
     elif path.suffix in _TABLES:
         raise UserError(f"{source}: say which column holds source code (column: content)")
     elif is_known(path.suffix.lower()):
         files = iter([SourceFile(origin_of(path.name), path.suffix.lower(), path)])
     else:
-        raise UserError(
-            f"{source}: unknown file type {path.suffix!r}: expected a folder, {', '.join(TAR_SUFFIXES)} or .zip"
-        )
+        known = ", ".join((*TAR_SUFFIXES, *ZIP_SUFFIXES))
+        raise UserError(f"{source}: unknown file type {path.suffix!r}: expected a folder or one of {known}")
     return _or_none(files, str(source))
 
 

@@ -7,7 +7,7 @@ right of an assignment beyond `x = !command` and `x = %magic`, help by a questio
 import json
 import re
 
-from lit_pref.synthesis.mining.snippets import RefusedFileError
+from lit_pref.data.source_code.source_file import RefusedFileError
 
 _LINE_MAGIC = re.compile(  # %matplotlib, !ls, x = !ls, x = %magic, ?print, print?; but not `% y` of a long expression
     r"^([ \t]*)(?=[%!][\w%!/.{$]|\w+[ \t]*=[ \t]*[%!]\w|\?\w|\w[\w.]*\?+[ \t]*$).*$", re.MULTILINE

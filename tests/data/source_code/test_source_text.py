@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from lit_pref.synthesis.mining.snippets import RefusedFileError
-from lit_pref.synthesis.mining.source_text import source_text
+from lit_pref.data.source_code.source_file import RefusedFileError
+from lit_pref.data.source_code.text import source_text
 
 
 def text_of(content, suffix=".py", max_bytes=1000):

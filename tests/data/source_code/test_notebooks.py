@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lit_pref.synthesis.mining.notebooks import notebook_source
-from lit_pref.synthesis.mining.snippets import RefusedFileError
+from lit_pref.data.source_code.notebooks import notebook_source
+from lit_pref.data.source_code.source_file import RefusedFileError
 
 
 def notebook(*cells, **metadata):

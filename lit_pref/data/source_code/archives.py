@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from lit_pref.data.source_code.source_file import SourceFile, is_known, origin_of
 from lit_pref.errors import UserError
-from lit_pref.synthesis.mining.source_text import SourceFile, is_known, origin_of
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ZIP_SUFFIXES = (".zip", ".whl")
 _BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lit_pref.data.source_code.files import source_files
 from lit_pref.errors import UserError
-from lit_pref.synthesis.mining.source_files import source_files
 
 CODE = b"def f():\n    return 1\n"
 

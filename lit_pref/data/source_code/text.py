@@ -1,4 +1,4 @@
-"""A source file, and its text as UTF-8 without a byte order mark and with `\\n` at the ends of lines.
+"""The text of a source file, as UTF-8 without a byte order mark and with `\\n` at the ends of lines.
 
 Python says its encoding in its first lines (PEP 263); everything else is UTF-8 or refused. Files are measured before
 they are read. Not covered: guessing an encoding.
@@ -9,42 +9,13 @@ import os
 import re
 import stat
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
 
-from lit_pref.syntax.languages import is_source
-from lit_pref.synthesis.mining.notebooks import notebook_source
-from lit_pref.synthesis.mining.snippets import RefusedFileError
+from lit_pref.data.source_code.notebooks import notebook_source
+from lit_pref.data.source_code.source_file import NOTEBOOK, RefusedFileError
 
-NOTEBOOK = ".ipynb"
 _BOM = b"\xef\xbb\xbf"
 _COOKIE = re.compile(rb"[^\n]*\n?[^\n]*coding[:=]")  # in the first two lines
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file of a source; one on disk is read where it is worked on. Can be pickled.
-
-    origin: what a snippet names as its provenance, as in `Snippet`.
-    suffix: `.py` of `shapes.py`, in lower case; decides the grammar.
-    content: the file on disk, or what stood in the archive or the row; None where `reason` says why it is not usable.
-    reason: why the file was refused while listing, as counted; empty where it was not.
-    """
-
-    origin: str
-    suffix: str
-    content: Path | bytes | str | None
-    reason: str = ""
-
-
-def is_known(suffix: str) -> bool:
-    """Whether a file of this suffix, in lower case, is source code or a notebook."""
-    return is_source(suffix) or suffix == NOTEBOOK
-
-
-def origin_of(name: str | Path) -> str:
-    """A file name as text, whatever its bytes are."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def source_text(content: Path | bytes | str, suffix: str, max_bytes: int, max_notebook_bytes: int) -> bytes:

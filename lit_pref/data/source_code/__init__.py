@@ -1,0 +1,1 @@
+"""Raw source code: files of folders, archives and tables, and their text."""
