@@ -12,7 +12,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, TypedDict, get_args
 
@@ -283,6 +283,10 @@ class Task(ABC):
     def demonstrations(self, split: Split, count: int, seed: int) -> list[Demonstration]:
         """The problems of the same arguments with completions to imitate; their references unless a task differs."""
         return [Demonstration(problem.prompt, problem.reference) for problem in self.problems(split, count, seed)]
+
+    def with_stops(self, sampling: "Sampling") -> "Sampling":
+        """How completions of its problems are drawn: as asked, with its own stops on top."""
+        return replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *self.stop))))
 
 
 class ChoiceTask(ABC):

@@ -92,6 +92,7 @@ def evaluate(
         found = gradable(task, chosen)
         generator, origin = _opened(policy, checkpoint, generator, batch_size)
         folder = writable_folder("--output", folder)
+        sampling = task.with_stops(sampling)
         drawn = _draw(generator, task, found.problems, samples, sampling, seed)
         origin["sampling"] = asdict(sampling)
     sampled = time.monotonic()

@@ -4,7 +4,7 @@ Greedy pass@1 by default. The estimator is that of the HumanEval paper (arXiv 21
 What weights have once been measured to solve is kept in the cache folder, so that every run from the same start policy
 measures it once. Samples that were cut at the length limit, or hold no code or answer, are not passed and are counted.
 Problems whose references fail their own tests are left out before anything is sampled.
-Not covered: other stops than the model's own end; samples from elsewhere (`lit-pref evaluate`).
+Not covered: samples from elsewhere (`lit-pref evaluate`).
 """
 
 import inspect
@@ -116,7 +116,7 @@ class PassAtK(Evaluation):
     def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
         generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.batch_size)
         prompts = [problem.prompt for problem in problems]
-        completions = generator.generate(prompts, self.samples, self.sampling, self.seed)
+        completions = generator.generate(prompts, self.samples, self.task.with_stops(self.sampling), self.seed)
         verdicts = grade(self.task, problems, [[each.text for each in several] for several in completions])
         ungraded(verdicts, max(self.k))  # raises where there is no figure
         counted = counts(verdicts, [[each.finished for each in several] for several in completions])

@@ -9,14 +9,14 @@ all (`do_sample`; else it is greedy at any temperature).
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lit_pref.errors import UserError
-from lit_pref.types import Completion, Generator, Sampling, Text
+from lit_pref.generation.event_loop import answers_of
+from lit_pref.types import Completion, Drawn, Generator, Sampling, Text
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _CUT = ("length", "content_filter")  # finish reasons of an answer that did not come to its end
 _REFUSES_N = (400, 422)  # what servers answer that give one completion a request
 _SHOWN = 300  # characters of what a server said
-
-Result = TypeVar("Result")
+_STOPS = 4  # texts that OpenAI's API takes at most; the others are looked for here
 
 
 @dataclass
@@ -72,24 +71,59 @@ class OpenAIGenerator(Generator):
         """
         if samples < 1:
             raise ValueError(f"samples must be >= 1, got {samples}")
-        distinct = 1 if sampling.temperature == 0 else samples
-        answers = _finished(self._all(prompts, distinct, sampling, seed))
-        return [several * (samples // distinct) for several in answers]
+        found = {(row, sample): completion for row, sample, completion in self.each(prompts, samples, sampling, seed)}
+        return [[found[row, sample] for sample in range(samples)] for row in range(len(prompts))]
+
+    def each(
+        self,
+        prompts: Sequence[Text],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        done: Collection[tuple[int, int]] = (),
+    ) -> Iterator[Drawn]:
+        """As `Generator.each`, as requests are answered."""
+        left: dict[int, list[int]] = {}
+        for row, sample in sorted({(row, n) for row in range(len(prompts)) for n in range(samples)} - set(done)):
+            left.setdefault(row, []).append(sample)
+        yield from answers_of(self._answers(prompts, left, sampling, seed))
+
+    async def _answers(
+        self, prompts: Sequence[Text], left: dict[int, list[int]], sampling: Sampling, seed: int
+    ) -> AsyncIterator[Drawn]:
+        """left: the samples to draw of each prompt, by their places."""
+        answers: asyncio.Queue[Drawn | None] = asyncio.Queue()
+        work = asyncio.create_task(self._all(prompts, left, sampling, seed, answers.put_nowait))
+        work.add_done_callback(lambda _: answers.put_nowait(None))
+        try:
+            while (drawn := await answers.get()) is not None:
+                yield drawn
+            await work  # raises what stopped it
+        finally:
+            work.cancel()
 
     async def _all(
-        self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int
-    ) -> list[list[Completion]]:
+        self,
+        prompts: Sequence[Text],
+        left: dict[int, list[int]],
+        sampling: Sampling,
+        seed: int,
+        keep: Callable[[Drawn], None],
+    ) -> None:
         limit = asyncio.Semaphore(self.concurrency)
         async with self._client() as client:
+
+            async def draw(row: int, samples: list[int]) -> None:
+                async for completions in self._several(client, limit, prompts[row], samples, sampling, f"{seed}:{row}"):
+                    for sample, completion in completions:
+                        keep(Drawn(row, sample, completion))
+
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._several(client, limit, prompt, samples, sampling, f"{seed}:{number}"))
-                        for number, prompt in enumerate(prompts)
-                    ]
+                    for row, samples in left.items():
+                        group.create_task(draw(row, samples))
             except* UserError as errors:
                 raise errors.exceptions[0] from None  # the others say the same
-        return [task.result() for task in tasks]
 
     def _client(self) -> "AsyncOpenAI":
         try:
@@ -110,21 +144,25 @@ class OpenAIGenerator(Generator):
         client: "AsyncOpenAI",
         limit: asyncio.Semaphore,
         prompt: Text,
-        samples: int,
+        samples: list[int],
         sampling: Sampling,
         stream: str,
-    ) -> list[Completion]:
-        """The completions of one prompt, in one request where the server can; stream: what its seeds are made of."""
-        found: list[Completion] = []
-        while len(found) < samples:
+    ) -> AsyncIterator[list[tuple[int, Completion]]]:
+        """Samples of one prompt by their numbers, in one request where the server can.
+
+        stream: what its seeds are made of.
+        """
+        left, greedy = samples, sampling.temperature == 0
+        while left:
             async with limit:
-                wanted = samples - len(found) if self._takes_n else 1
-                settings = {"n": wanted, "seed": _seed(f"{stream}:{len(found)}")}
+                wanted = len(left) if self._takes_n and not greedy else 1
+                settings = {"n": wanted, "seed": _seed(f"{stream}:{left[0]}")}
                 got = await self._request(client, prompt, settings, sampling)
             if len(got) < wanted:
                 self._takes_n = False
-            found += got[:wanted]
-        return found
+            drawn = list(zip(left, got * len(left) if greedy else got[:wanted], strict=False))
+            yield drawn
+            left = left[len(drawn) :]
 
     async def _request(
         self, client: "AsyncOpenAI", prompt: Text, settings: dict[str, int], sampling: Sampling
@@ -141,6 +179,7 @@ class OpenAIGenerator(Generator):
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
+            **({"stop": list(sampling.stop[:_STOPS])} if sampling.stop else {}),
         }
         if self.token_ids:
             body |= {"return_token_ids": True, "logprobs": 0 if isinstance(prompt, str) else True}
@@ -157,7 +196,7 @@ class OpenAIGenerator(Generator):
             raise UserError(f"{url}: no connection ({cause}), {again}: does the server run?") from error
         except ValueError as error:
             raise UserError(f"{url}: the answer is no JSON: {error}") from error
-        return self._read(url, answer)
+        return [_stopped(each, sampling.stop) for each in self._read(url, answer)]
 
     def _said(self, error: Any) -> str:
         body = error.body
@@ -197,11 +236,7 @@ def _seed(stream: str) -> int:
     return int.from_bytes(blake2b(stream.encode(), digest_size=4).digest(), "big") >> 1
 
 
-def _finished(work: Coroutine[Any, Any, Result]) -> Result:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    # A notebook's own loop runs in this thread.
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        return apart.submit(asyncio.run, work).result()
+def _stopped(completion: Completion, stop: Sequence[str]) -> Completion:
+    """The completion up to the first of the texts; its tokens would go on."""
+    places = [place for place in map(completion.text.find, stop) if place >= 0]
+    return Completion(completion.text[: min(places)], (), (), finished=True) if places else completion

@@ -6,7 +6,7 @@ Not run by this kit's tests, which have no vLLM: they hold it to the interface o
 Not covered: embedded models (export them first), adapters, weights that change while it runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -15,7 +15,9 @@ from typing import Any
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.models import load_tokenizer
-from lit_pref.types import Completion, Generator, Sampling, Text
+from lit_pref.types import Completion, Drawn, Generator, Sampling, Text
+
+_AT_ONCE = 256  # prompts of a call whose completions are kept before the next: what an interruption costs
 
 
 @dataclass
@@ -38,6 +40,28 @@ class VLLMGenerator(Generator):
 
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """`samples` completions for each prompt, in order, seeded; greedy decoding makes one and copies it."""
+        return self._answers(prompts, range(len(prompts)), samples, sampling, seed)
+
+    def each(
+        self,
+        prompts: Sequence[Text],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        done: Collection[tuple[int, int]] = (),
+    ) -> Iterator[Drawn]:
+        """As `Generator.each`; some hundred prompts go to the engine at once."""
+        left = sorted({(row, sample) for row in range(len(prompts)) for sample in range(samples)} - set(done))
+        rows = list(dict.fromkeys(row for row, _ in left))
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            made = dict(zip(some, self._answers(prompts, some, samples, sampling, seed), strict=True))
+            yield from (Drawn(row, sample, made[row][sample]) for row, sample in left if row in made)
+
+    def _answers(
+        self, prompts: Sequence[Text], rows: Sequence[int], samples: int, sampling: Sampling, seed: int
+    ) -> list[list[Completion]]:
+        """Those of some of the prompts, by their places."""
         if samples < 1:
             raise ValueError(f"samples must be >= 1, got {samples}")
         distinct = 1 if sampling.temperature == 0 else samples  # vLLM refuses several greedy ones
@@ -48,12 +72,13 @@ class VLLMGenerator(Generator):
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_new_tokens,
                 # Samples of a prompt get this seed and the next ones, so prompts stay that far apart.
-                seed=seed * 1_000_003 + number * distinct,
+                seed=seed * 1_000_003 + row * distinct,
                 logprobs=0,  # of the sampled token only
+                stop=list(sampling.stop),
             )
-            for number in range(len(prompts))
+            for row in rows
         ]
-        encoded = [{"prompt_token_ids": list(tokenize_prompt(prompt, self._tokenizer))} for prompt in prompts]
+        encoded = [{"prompt_token_ids": list(tokenize_prompt(prompts[row], self._tokenizer))} for row in rows]
         outputs = self._engine.generate(encoded, settings, use_tqdm=False)
         return [[_completion(each) for each in output.outputs] * (samples // distinct) for output in outputs]
 

@@ -97,12 +97,13 @@ def sample_and_grade(
 
     One shard is graded while the next is sampled: the model and the sandbox are different processes.
     """
+    sampling = task.with_stops(draw.sampling)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading") as grading:
         pending: tuple[int, Future[list[GradedSample]]] | None = None
         try:
             for number, problems in shards:
                 prompts = [problem.prompt for problem in problems]
-                completions = generator.generate(prompts, draw.samples, draw.sampling, draw.seed * 10_007 + number)
+                completions = generator.generate(prompts, draw.samples, sampling, draw.seed * 10_007 + number)
                 if pending is not None:
                     keep(pending[0], pending[1].result())
                 pending = number, grading.submit(grade_samples, task, problems, completions)

@@ -81,7 +81,7 @@ class SamplingJob:
             "policy": self.policy,
             "tokenizer": self.tokenizer,
             "samples": self.draw.samples,
-            "sampling": asdict(self.draw.sampling),
+            "sampling": asdict(self.task.with_stops(self.draw.sampling)),
             "seed": self.draw.seed,
             "format": 4,
         }

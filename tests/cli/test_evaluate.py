@@ -365,7 +365,7 @@ def test_a_configuration_runs_as_its_first_line_says(capsys):
     assert file.read_text().splitlines()[0] == "# lit-pref evaluate --config configs/evaluate/code.yaml"
     config = printed(["evaluate", "--config", str(file)], capsys)
     assert config["task"]["class_path"] == "lit_pref.tasks.CodeTask" and config["policy"] == "embedded:coder"
-    assert config["sampling"] == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 128}
+    assert config["sampling"] == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 128, "stop": []}
     run("--config", str(file), "--problems", "5", "--output", "out")
     assert results("out")["problems"] == 5
     capsys.readouterr()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -239,6 +239,53 @@ def test_sampled_tokens_and_their_log_probs(serve: Serve, prompt: Any) -> None:
 def test_log_probs_that_do_not_fit_the_tokens_are_left_out(serve: Serve) -> None:
     choice = answered("x", token_ids=[7, 2], logprobs={"token_logprobs": [-0.5]})
     assert ask(serve(lambda *_: {"choices": [choice]}), "a", token_ids=True) == [[Completion("x", (7, 2), (), True)]]
+
+
+def test_a_stop_text_ends_a_completion_whatever_the_server_takes_of_them(serve: Serve) -> None:
+    # The API takes four; the server here knows none, and the fifth is the first to appear.
+    server = serve(lambda *_: {"choices": [answered("return 1\nprint(2)\ndef g", "length", token_ids=[7, 8])]})
+    sampling = Sampling(stop=("\nclass", "\ndef", "\n#", "\nif", "\nprint"))
+    assert ask(server, "a", sampling=sampling, token_ids=True) == [[Completion("return 1", (), (), True)]]
+    assert server.requests[0]["stop"] == ["\nclass", "\ndef", "\n#", "\nif"]
+    ask(server, "a")
+    assert "stop" not in server.requests[1]
+
+
+def test_answers_come_as_they_end_and_what_is_done_is_not_asked_for(serve: Serve) -> None:
+    def slow(server: LoopbackServer, request: Reply) -> Reply:
+        if request["prompt"] == "slow":
+            go_on.wait()
+        return echo(server, request)
+
+    with held() as go_on:
+        server = serve(slow)
+        drawn = OpenAIGenerator("m", server.url).each(["slow", "b", "c"], 2, Sampling(), 0, {(1, 0), (2, 0), (2, 1)})
+        first = next(drawn)
+        assert (first.prompt, first.sample) == (1, 1) and first.completion.text.startswith("b|")
+        go_on.set()
+        assert [(row, sample) for row, sample, _ in drawn] == [(0, 0), (0, 1)]
+    asked = {(request["prompt"], request["n"]) for request in server.requests}
+    assert asked == {("slow", 2), ("b", 1)}
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["a script", "a notebook"])
+def test_who_leaves_early_cancels_the_rest(serve: Serve, in_a_loop: bool) -> None:
+    def slow(server: LoopbackServer, request: Reply) -> Reply:
+        if request["prompt"] == "slow":
+            go_on.wait()
+        return echo(server, request)
+
+    async def cell() -> None:
+        first()
+
+    def first() -> None:
+        with closing(OpenAIGenerator("m", server.url).each(["slow", "b"], 1, Sampling(), 0)) as drawn:
+            assert next(drawn).prompt == 1
+
+    with held() as go_on:
+        server = serve(slow)
+        asyncio.run(cell()) if in_a_loop else first()
+        assert not go_on.is_set()
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.errors import UserError
 from lit_pref.generation import VLLMGenerator
+from lit_pref.generation import vllm as vllm_module
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.types import Completion, Sampling
 
@@ -26,6 +27,7 @@ class SamplingParams:
     max_tokens: int
     seed: int
     logprobs: int
+    stop: list[str]
 
 
 class Engine:
@@ -65,7 +67,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_prompts_go_in_as_the_tokens_of_training_and_sampled_tokens_come_out() -> None:
     generator = VLLMGenerator(MODEL, tensor_parallel_size=2, gpu_memory_utilization=0.5, max_model_len=99)
-    sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=5)
+    sampling = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=5, stop=("\n#",))
     found = generator.generate(["def f", "x"], 2, sampling, seed=3)
     (engine,) = Engine.made
     assert engine.settings == (MODEL, 2, 0.5, 99)
@@ -74,7 +76,7 @@ def test_prompts_go_in_as_the_tokens_of_training_and_sampled_tokens_come_out() -
     # samples of a prompt take its seed and the next one: 3 · 1,000,003 + 0, 1 and + 2, 3
     seeds = (3_000_009, 3_000_011)
     assert engine.asked == [
-        (ids, SamplingParams(n=2, temperature=0.7, top_p=0.9, max_tokens=5, seed=seed, logprobs=0))
+        (ids, SamplingParams(n=2, temperature=0.7, top_p=0.9, max_tokens=5, seed=seed, logprobs=0, stop=["\n#"]))
         for ids, seed in zip(prompts, seeds, strict=True)
     ]
     assert found == [
@@ -94,6 +96,19 @@ def test_greedy_is_drawn_once_and_copied() -> None:
     ((first, second),) = VLLMGenerator(MODEL).generate(["a"], 2, Sampling(temperature=0.0), 0)
     assert first == second
     assert [params.n for _, params in Engine.made[0].asked] == [1]
+
+
+def test_what_is_done_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_module, "_AT_ONCE", 2)
+    generator, prompts = VLLMGenerator(MODEL), ["a", "b", "c", "d"]
+    whole = generator.generate(prompts, 2, Sampling(), seed=1)
+    asked = Engine.made[0].asked[:]
+    Engine.made[0].asked.clear()
+    drawn = generator.each(prompts, 2, Sampling(), 1, done={(1, 0), (1, 1), (2, 0)})
+    assert next(drawn) == (0, 0, whole[0][0])
+    assert Engine.made[0].asked == [asked[0], asked[2]]  # two prompts a call, seeded as without the ones that are done
+    assert [(row, sample) for row, sample, _ in drawn] == [(0, 1), (2, 1), (3, 0), (3, 1)]
+    assert Engine.made[0].asked[2:] == asked[3:]
 
 
 def test_without_vllm_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

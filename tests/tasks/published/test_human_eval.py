@@ -12,7 +12,7 @@ import pytest
 from lit_pref.data.reading.rows import RowError
 from lit_pref.errors import UserError
 from lit_pref.tasks.published.human_eval import HumanEval, HumanEvalPlus
-from lit_pref.types import Outcome
+from lit_pref.types import Outcome, Sampling
 
 SHIFT = {
     "task_id": "HumanEval/50",
@@ -181,3 +181,23 @@ def test_a_wrong_row_of_plus_is_named(tmp_path, row, message):
     with pytest.raises(RowError) as error:
         HumanEvalPlus(written(path, [row])).size("test")
     assert str(error.value).startswith(f"{path}:1: ") and message in str(error.value)
+
+
+# --- where completions end --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [HumanEval, HumanEvalPlus])
+def test_text_completions_end_where_the_benchmarks_users_end_them(tmp_path, kind):
+    source = written(tmp_path / "rows.jsonl", ROWS)
+    assert {"\ndef", "\nclass"} <= {text.rstrip() for text in kind(source).stop}
+    assert kind(source, style="chat").stop == () == kind(source, stop=[]).stop
+    assert kind(source, style="chat", stop=["\n#"]).stop == ("\n#",)
+    for wrong in ("\ndef", ["\ndef", ""]):
+        with pytest.raises(ValueError, match="stop must be a list of texts of at least one character"):
+            kind(source, stop=wrong)
+
+
+def test_a_tasks_stops_come_on_top_of_those_asked_for(task):
+    sampling = task.with_stops(Sampling(0.5, max_new_tokens=7, stop=("\n\n", "\ndef")))
+    # the paper's five (arXiv 2107.03374), of which one was asked for
+    assert sampling == Sampling(0.5, max_new_tokens=7, stop=("\n\n", "\ndef", "\nclass", "\n#", "\nif", "\nprint"))

@@ -199,3 +199,10 @@ def test_plus_inputs_may_be_none_and_must_be_what_the_problem_takes(tmp_path):
 def test_plus_has_no_other_split(tmp_path):
     with pytest.raises(ValueError, match="mbpp_plus has no split 'train': expected one of test"):
         MBPPPlus(written(tmp_path / "plus.jsonl", [RELEASED])).size("train")
+
+
+@pytest.mark.parametrize("kind", [MBPP, MBPPPlus])
+def test_text_completions_end_before_tests_of_their_own(source, kind):
+    assert {"\nassert", '\n"""'} <= set(kind(source).stop)
+    assert not any(text.startswith("\ndef f") for text in kind(source).stop)  # the answer is a whole function
+    assert kind(source, style="chat").stop == ()
