@@ -41,7 +41,7 @@ tasks        CodeTask, ReasoningTask, DeductionTask, Mixture, HumanEval, HumanEv
 evaluations  PassAtK, PairAccuracy, BestOfN, MultipleChoiceAccuracy
 callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpoint
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator
-policies     embedded:base, embedded:coder, embedded:coder-strong, embedded:coder-weak, a model folder, a hub id
+policies     embedded:base, embedded:coder, embedded:coder-strong, embedded:coder-weak, a folder, a .gguf file, a hub id
 
 CONFIG is a YAML file, or one of the kit's own by its name: dpo_budget, data/pairs, paper/code_dpo_deepseek.
 A class of your own is named by its module in the working folder: --model.objective my_objectives.Mine

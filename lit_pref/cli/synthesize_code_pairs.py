@@ -114,7 +114,7 @@ def code_pairs(
         source: where source code comes from: a path, or more by --source.path, --source.limit and so on.
         snippets: which functions, methods and classes are taken.
         describer: docstrings as descriptions, or a model that reads the snippets and writes them.
-        strong: whose code is chosen: an embedded model, a model folder, a hub id, or a Generator by its class:
+        strong: whose code is chosen: an embedded model, a folder, a .gguf file, a hub id, or a Generator by its class:
             OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
         weak: whose code is rejected.
         completions: how strong and weak are asked, and how they draw.

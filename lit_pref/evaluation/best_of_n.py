@@ -36,8 +36,8 @@ class BestOfN(Evaluation):
 
     Args:
         task: problems and their grading.
-        sampled_policy: an embedded policy, a model folder or a hub id, which samples in this process; or a Generator by
-            its class_path, as OpenAIGenerator for a server.
+        sampled_policy: an embedded policy, a folder, a .gguf file or a hub id, which samples in this process; or a
+            Generator by its class_path, as OpenAIGenerator for a server.
         n: the figures `best_of_n/N` to give; 1 is the mean over samples. The released CodePMP code has 2 to 256.
         samples: completions a problem, at least the largest N; more of them make the figures of a smaller N steadier.
         sampling: how they are drawn.

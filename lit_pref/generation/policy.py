@@ -56,7 +56,7 @@ _kept_open = lru_cache(maxsize=1)(open_policy)  # the next policy takes the plac
 
 @dataclass(frozen=True)
 class PolicyGenerator(Generator):
-    """Samples from an embedded model, a model folder or a hub id, in this process.
+    """Samples from an embedded model, a model folder, a .gguf file or a hub id, in this process.
 
     Args:
         policy: its name.

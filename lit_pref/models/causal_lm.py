@@ -1,8 +1,8 @@
-"""Load causal language models and tokenizers by name: the kit's own tiny ones, a local folder, or a hub id.
+"""Load causal language models and tokenizers by name: the kit's own tiny ones, a folder, a .gguf file, or a hub id.
 
-Only safetensors are read and no code from a model's folder is run. `from_pretrained` returns models in eval mode and
-Lightning leaves them so: whether dropout is on is decided by the module that trains. Not covered: quantization,
-encoder-decoder models; adapters stand in `adapters`.
+Only safetensors and .gguf files (`gguf`) are read and no code from a model's folder is run. `from_pretrained` returns
+models in eval mode and Lightning leaves them so: whether dropout is on is decided by the module that trains. Not
+covered: weights that stay quantized, encoder-decoder models; adapters stand in `adapters`.
 """
 
 import difflib
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lit_pref.errors import UserError
 from lit_pref.machine.hub import hub_is_out_of_reach
+from lit_pref.models.gguf import SUFFIX, TOKENIZER, gguf_file, unpacked
 from lit_pref.types import Dtype
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 EMBEDDED_PREFIX = "embedded:"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "embedded"
-_TOKENIZER = "tokenizer"  # the one tokenizer of all embedded models
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 # Keys of a config which say nothing about what the weights compute.
@@ -34,18 +34,18 @@ _BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version
 
 
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model name, folder or hub id.
+    """The tokenizer of a model name, folder, .gguf file or hub id.
 
     A tokenizer without a pad token gets EOS for it: batches tell padding by its place, never by its id.
     Raises UserError for an unknown name, a folder without a tokenizer, a hub that cannot be reached, and for a
     tokenizer with neither pad nor EOS token.
     """
-    source = _resolve(name, tokenizer=True)
+    source = _resolve(name, TOKENIZER)
     if isinstance(source, Path) and not any((source / file).is_file() for file in _TOKENIZER_FILES):
         raise _incomplete(source, "a tokenizer", _TOKENIZER_FILES)
     from transformers import AutoTokenizer
 
-    with quiet_transformers(), _hub_errors(name, "tokenizer"):
+    with quiet_transformers(), _hub_errors(name, source, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(source), trust_remote_code=False, local_files_only=_without_hub(source)
         )
@@ -63,7 +63,7 @@ def load_causal_lm(
     dtype: Dtype = "float32",
     needs_lm_head: bool = True,
 ) -> "PreTrainedModel":
-    """The model of an embedded name (`embedded:coder`), a local folder or a hub id, in eval mode.
+    """The model of an embedded name (`embedded:coder`), a local folder, a .gguf file or a hub id, in eval mode.
 
     dtype: of its weights, whatever they are stored in.
     random_init: build it only from its config.json, with fresh weights, a function of `seed`; the global random state
@@ -72,7 +72,7 @@ def load_causal_lm(
     Raises UserError for an unknown name, a folder without config.json or safetensors, weights which leave parameters
     unset or do not fit the config, and a hub that cannot be reached.
     """
-    source = _resolve(name)
+    source = _resolve(name, "config" if random_init else dtype)
     if isinstance(source, Path):
         if not (source / "config.json").is_file():
             raise _incomplete(source, "a model", ("config.json",))
@@ -81,7 +81,7 @@ def load_causal_lm(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     offline = _without_hub(source)
-    with quiet_transformers(), _hub_errors(name, "model"):
+    with quiet_transformers(), _hub_errors(name, source, "model"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             str(source), trust_remote_code=False, local_files_only=offline
         )
@@ -153,8 +153,11 @@ def weights_fingerprint(model: "PreTrainedModel", state: Mapping[str, Tensor] | 
     return digest.hexdigest()
 
 
-def _resolve(name: str, tokenizer: bool = False) -> Path | str:
-    """The folder a name stands for, or the hub id that it then must be."""
+def _resolve(name: str, part: Literal["tokenizer", "config"] | Dtype) -> Path | str:
+    """The folder a name stands for, or the hub id that it then must be.
+
+    part: what is asked of it, since not all of a name need lie in one folder.
+    """
     if name.startswith(EMBEDDED_PREFIX):
         stem = name.removeprefix(EMBEDDED_PREFIX)
         known = sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/config.json"))
@@ -163,13 +166,17 @@ def _resolve(name: str, tokenizer: bool = False) -> Path | str:
             hint = f" (did you mean '{EMBEDDED_PREFIX}{near[0]}'?)" if near else ""
             listed = ", ".join(EMBEDDED_PREFIX + stem for stem in known) or "none yet"
             raise UserError(f"no embedded model is called {name!r}{hint}; there are: {listed}")
-        return EMBEDDED_FOLDER / (_TOKENIZER if tokenizer else stem)
+        return EMBEDDED_FOLDER / (TOKENIZER if part == TOKENIZER else stem)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return folder
+    if name.endswith(SUFFIX):
+        return unpacked(gguf_file(name), TOKENIZER if part == "config" else part)
     if not name or name.startswith((".", "/", "~")) or name.count("/") > 1 or folder.is_file():
         there = "a file" if folder.is_file() else "nothing"
-        raise UserError(f"{name!r} is no model folder: expected a folder, a hub id or embedded:..., found {there}")
+        raise UserError(
+            f"{name!r} is no model folder: expected a folder, a .gguf file, a hub id or embedded:..., found {there}"
+        )
     return name
 
 
@@ -188,7 +195,7 @@ def _incomplete(folder: Path, what: str, expected: tuple[str, ...]) -> UserError
 
 
 @contextmanager
-def _hub_errors(name: str, what: str) -> Iterator[None]:
+def _hub_errors(name: str, source: Path | str, what: str) -> Iterator[None]:
     """Turn what transformers raises for unreadable files and unreachable hubs into one line."""
     from huggingface_hub.errors import StrictDataclassError
 
@@ -200,8 +207,9 @@ def _hub_errors(name: str, what: str) -> Iterator[None]:
         raise UserError(f"the {what} of {name!r} cannot be loaded: config.json: {error.__cause__ or error}") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        if Path(name).expanduser().is_dir() or name.startswith(EMBEDDED_PREFIX):
-            raise UserError(f"the {what} in {name!r} cannot be loaded: {first_line}") from error
+        if isinstance(source, Path):
+            place = f"{name!r} ({source})" if name.endswith(SUFFIX) else repr(name)
+            raise UserError(f"the {what} in {place} cannot be loaded: {first_line}") from error
         raise UserError(
             f"no folder is called {name!r}, and as a hub id its {what} could not be fetched "
             f"(offline, misspelt, or gated?): {first_line}"

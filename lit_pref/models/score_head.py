@@ -19,6 +19,7 @@ from lit_pref.errors import UserError
 from lit_pref.models.adapters import has_adapter, merged
 from lit_pref.models.causal_lm import _resolve, _without_hub, quiet_transformers
 from lit_pref.models.export import export_model
+from lit_pref.models.gguf import SUFFIX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -151,7 +152,9 @@ def _file_of_score(name: str) -> str | None:
     """The safetensors file which would hold the head: the only one, or that which the index names."""
     from transformers.utils.hub import cached_file
 
-    source = _resolve(name)
+    if name.endswith(SUFFIX):
+        return None  # a .gguf file of a language model holds none
+    source = _resolve(name, "config")
     where = {"local_files_only": _without_hub(source), "_raise_exceptions_for_missing_entries": False}
     index: str | None = cached_file(str(source), _INDEX, **where)
     if index is None:

@@ -32,7 +32,7 @@ class DPOModule(_LanguageModule):
     """Trains a policy on preference pairs.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it was before training.
+        policy: `embedded:NAME`, a model folder, a .gguf file or a hub id; also the reference, as it was at first.
         objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.

@@ -25,7 +25,7 @@ class KTOModule(_LanguageModule):
     """Trains a policy on labelled responses.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id; also the reference, as it was before training.
+        policy: `embedded:NAME`, a model folder, a .gguf file or a hub id; also the reference, as it was at first.
         objective: beta, and what desirable and undesirable responses weigh.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
         dropout: whether the model's own dropout is on in training.

@@ -27,8 +27,8 @@ class PMPretrainModule(_RewardModule):
     """Pretrains a reward model on preference pairs while it remains a language model.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id: the language model to start from. Where its weights hold
-            a score head of one label (`score.weight`), that is carried over.
+        policy: `embedded:NAME`, a model folder, a .gguf file or a hub id: the language model to start from. Where its
+            weights hold a score head of one label (`score.weight`), that is carried over.
         rm_coef: weight of the reward loss; 0 trains only the language model.
         lm_coef: weight of the language-model loss; 0 leaves out the LM head.
         loss: a `RewardLoss` of a pair's two scores: BradleyTerry, or your own.

@@ -21,8 +21,8 @@ class RewardFinetuneModule(_RewardModule):
     """Trains a reward model on preference pairs: one score for a prompt with its response.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id: the language model to start from. Where its weights hold
-            a score head of one label (`score.weight`), that is carried over.
+        policy: `embedded:NAME`, a model folder, a .gguf file or a hub id: the language model to start from. Where its
+            weights hold a score head of one label (`score.weight`), that is carried over.
         loss: a `RewardLoss` of a pair's two scores: BradleyTerry, or your own.
         fresh_head: start from a fresh score head even if the weights hold one.
         head_std: standard deviation of a fresh head, drawn by the run's seed; none is the model config's

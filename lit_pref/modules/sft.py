@@ -21,7 +21,7 @@ class SFTModule(_LanguageModule):
     """Maximizes the likelihood of completions given their prompts.
 
     Args:
-        policy: `embedded:NAME`, a model folder, or a hub id.
+        policy: `embedded:NAME`, a model folder, a .gguf file or a hub id.
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
         dropout: whether the model's own dropout is on in training.
