@@ -23,6 +23,7 @@ from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import HarnessError, problems_of
 from lit_pref.generation import LocalGenerator
+from lit_pref.generation.local import MAX_TOKENS
 from lit_pref.generation.policy import open_policy
 from lit_pref.machine.progress import progress_bar
 from lit_pref.models.checkpoints import checkpoint_model
@@ -52,7 +53,7 @@ def evaluate(
     samples: int = 1,
     sampling: Sampling = Sampling(temperature=0.0, max_new_tokens=512),  # noqa: B008 - frozen
     seed: int = 0,
-    batch_size: int = 64,
+    max_tokens_per_batch: int = MAX_TOKENS,
     output: Path | None = None,
 ) -> None:
     """Measure pass@k with its 95% interval over problems; every sample is kept with its verdict.
@@ -70,7 +71,8 @@ def evaluate(
         samples: completions a problem, at least the largest k; of a samples_file all are taken.
         sampling: how completions are drawn; greedy by default.
         seed: draws problems and samples.
-        batch_size: sequences that a policy or checkpoint decodes side by side.
+        max_tokens_per_batch: tokens that a policy or checkpoint holds side by side; a completion counts with its prompt
+            and the most that it may take.
         output: the folder for results.json and samples.jsonl; runs/evaluate/<task>/<time> by default.
     """
     origins = {"policy": policy, "checkpoint": checkpoint, "generator": generator, "samples_file": samples_file}
@@ -88,9 +90,9 @@ def evaluate(
         found = gradable(task, chosen)
         drawn = given.kept(chosen, found.problems)
     else:
-        _check_settings(ks, samples, sampling, batch_size)
+        _check_settings(ks, samples, sampling, max_tokens_per_batch)
         found = gradable(task, chosen)
-        generator, origin = _opened(policy, checkpoint, generator, batch_size)
+        generator, origin = _opened(policy, checkpoint, generator, max_tokens_per_batch)
         folder = writable_folder("--output", folder)
         sampling = task.with_stops(sampling)
         drawn = _draw(generator, task, found.problems, samples, sampling, seed)
@@ -111,7 +113,7 @@ def evaluate(
 
 
 def _opened(
-    policy: str | None, checkpoint: Path | None, generator: Generator | None, batch_size: int
+    policy: str | None, checkpoint: Path | None, generator: Generator | None, max_tokens_per_batch: int
 ) -> tuple[Generator, dict[str, JsonValue]]:
     """Who samples, and what the record says of it."""
     if generator is not None:
@@ -124,7 +126,7 @@ def _opened(
         policy, model = content["lit_pref"]["policy"], checkpoint_model(checkpoint, content)
     assert policy is not None
     opened = open_policy(policy, model)
-    return opened.generator(batch_size), {
+    return opened.generator(max_tokens_per_batch), {
         **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
         "policy": policy,
         "weights": opened.weights,
@@ -177,9 +179,9 @@ def _report(
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def _check_settings(ks: Sequence[int], samples: int, sampling: Sampling, batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"--batch_size: must be >= 1, got {batch_size}")
+def _check_settings(ks: Sequence[int], samples: int, sampling: Sampling, max_tokens_per_batch: int) -> None:
+    if max_tokens_per_batch < 1:
+        raise UserError(f"--max_tokens_per_batch: must be >= 1, got {max_tokens_per_batch}")
     if samples < 1:
         raise UserError(f"--samples: must be >= 1, got {samples}")
     if samples < max(ks):

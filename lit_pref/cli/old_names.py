@@ -33,6 +33,7 @@ KEYS = {
     "validation_split": "now splits.validation",
     "max_tokens_per_batch": "now loading.max_tokens_per_batch",
     "num_workers": "now loading.num_workers",
+    "batch_size": "now max_tokens_per_batch, which counts tokens",
 }
 COMMANDS = {"tokenizer": "no command any more, but a script of the repository: configs/embedded/tokenizer.py"}
 LOGGED = {

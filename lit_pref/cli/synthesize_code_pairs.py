@@ -145,7 +145,7 @@ def code_pairs(
         assert generator is not None  # Describer has refused to go without
         if isinstance(generator, str):
             policy = PolicyGenerator(generator)
-            writer = Writer(policy, {"policy": policy.weights, "batch_size": policy.batch_size})
+            writer = Writer(policy, {"policy": policy.weights})
         else:
             writer = Writer(generator, generator_identity(generator))
         name = generator if isinstance(generator, str) else type(generator).__name__

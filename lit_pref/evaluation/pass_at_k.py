@@ -24,6 +24,7 @@ from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.evaluation.base import Evaluation, there
 from lit_pref.evaluation.grading import Counts, counts, problems_of, ungraded
 from lit_pref.generation import LocalGenerator
+from lit_pref.generation.local import MAX_TOKENS
 from lit_pref.models import weights_fingerprint
 from lit_pref.sampling.grading import grade
 from lit_pref.storage.arrays import ArrayCache
@@ -62,7 +63,7 @@ class PassAtK(Evaluation):
         samples: completions a problem, at least the largest k.
         sampling: how they are drawn; greedy by default.
         seed: draws problems and samples.
-        batch_size: sequences decoded side by side.
+        max_tokens_per_batch: tokens that are decoded side by side, as of `LocalGenerator`.
         cache_folder: where what weights solve is kept, by weights, problems, settings and the code that samples and
             grades; None is the user's cache folder.
         prefix: stands before the figures' names, where a run measures several tasks, as in `human_eval/`.
@@ -77,7 +78,7 @@ class PassAtK(Evaluation):
         samples: int = 1,
         sampling: Sampling = Sampling(temperature=0.0),  # noqa: B008 - frozen
         seed: int = 0,
-        batch_size: int = 512,
+        max_tokens_per_batch: int = MAX_TOKENS,
         cache_folder: Path | None = None,
         prefix: str = "",
     ) -> None:
@@ -87,12 +88,13 @@ class PassAtK(Evaluation):
             raise ValueError(f"pass@{max(k)} needs at least {max(k)} samples a problem, got {samples}")
         if problems is not None and problems < 1:
             raise ValueError(f"problems must be >= 1, got {problems}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if max_tokens_per_batch < 1:
+            raise ValueError(f"max_tokens_per_batch must be >= 1, got {max_tokens_per_batch}")
         if samples > 1 and sampling.temperature == 0:
             raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
         self.task, self.split, self.count, self.k = task, split, problems, tuple(k)
-        self.samples, self.sampling, self.seed, self.batch_size = samples, sampling, seed, batch_size
+        self.samples, self.sampling, self.seed = samples, sampling, seed
+        self.max_tokens_per_batch = max_tokens_per_batch
         self.cache, self.prefix = ArrayCache(cache_folder, "pass_at_k"), prefix
 
     def measured(self, asked: Split) -> Split:
@@ -114,7 +116,7 @@ class PassAtK(Evaluation):
         return {f"{self.prefix}{name}": values for name, values in figures(counted, self.samples, self.k).items()}
 
     def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
-        generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.batch_size)
+        generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.max_tokens_per_batch)
         prompts = [problem.prompt for problem in problems]
         completions = generator.generate(prompts, self.samples, self.task.with_stops(self.sampling), self.seed)
         verdicts = grade(self.task, problems, [[each.text for each in several] for several in completions])
@@ -141,7 +143,7 @@ class PassAtK(Evaluation):
         if tokenizer is None or code is None or " at 0x" in settings:  # a task's part that does not state itself
             return None
         of_problems = repr([(p.id, p.prompt, p.cases, p.check, p.entry_point, p.answer) for p in problems])
-        drawn = repr((self.samples, self.sampling, self.seed, self.batch_size))
+        drawn = repr((self.samples, self.sampling, self.seed))
         device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else module.device.type
         machine = f"{device} torch {torch.__version__} python {platform.python_version()}"
         parts = (weights_fingerprint(module.model), tokenizer, self.task.name, settings, code, drawn, machine)

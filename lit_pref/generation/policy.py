@@ -4,14 +4,14 @@ Not covered: a model that needs more than one device (a server or vLLM holds it)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from lit_pref.data.tokens.tokenize import tokenize_prompt
-from lit_pref.generation.local import LocalGenerator
+from lit_pref.generation.local import MAX_TOKENS, LocalGenerator
 from lit_pref.machine.processors import tell_slow_bf16
 from lit_pref.models import load_causal_lm, load_tokenizer, round_weights, weights_fingerprint
 from lit_pref.types import Completion, Dtype, Generator, Sampling, Text
@@ -27,8 +27,8 @@ class OpenPolicy(NamedTuple):
     tokenizer: "PreTrainedTokenizerBase"
     weights: str
 
-    def generator(self, batch_size: int = 1024) -> LocalGenerator:
-        return LocalGenerator(self.model, self.tokenizer, tokenize_prompt, batch_size)
+    def generator(self, max_tokens_per_batch: int = MAX_TOKENS) -> LocalGenerator:
+        return LocalGenerator(self.model, self.tokenizer, tokenize_prompt, max_tokens_per_batch)
 
 
 def open_policy(
@@ -60,12 +60,12 @@ class PolicyGenerator(Generator):
 
     Args:
         policy: its name.
-        batch_size: sequences decoded side by side; a part of what is drawn.
+        max_tokens_per_batch: tokens held side by side, as of `LocalGenerator`.
         dtype: of its weights; bfloat16 halves the memory, and the time where the processor multiplies it.
     """
 
     policy: str
-    batch_size: int = 32
+    max_tokens_per_batch: int = field(default=MAX_TOKENS, compare=False)
     dtype: Dtype = "float32"
 
     @property
@@ -74,7 +74,7 @@ class PolicyGenerator(Generator):
 
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """As `LocalGenerator.generate`; Raises UserError where the policy cannot be opened."""
-        return self._open.generator(self.batch_size).generate(prompts, samples, sampling, seed)
+        return self._open.generator(self.max_tokens_per_batch).generate(prompts, samples, sampling, seed)
 
     @property
     def weights(self) -> str:

@@ -292,7 +292,7 @@ def test_a_policy_on_human_eval(human_eval, capsys):
         ([*SMALL, *CODER, "--k", "[]"], "--k: expected numbers >= 1, got []"),
         ([*SMALL, *CODER, "--samples", "0"], "--samples: must be >= 1, got 0"),
         ([*SMALL, *CODER, "--samples", "2"], "2 greedy samples are all alike"),
-        ([*SMALL, *CODER, "--batch_size", "0"], "--batch_size: must be >= 1, got 0"),
+        ([*SMALL, *CODER, "--max_tokens_per_batch", "0"], "--max_tokens_per_batch: must be >= 1, got 0"),
         ([*SMALL, *CODER, "--problems", "0"], "--problems: problems must be >= 1, got 0"),
         ([*SMALL, *CODER, "--split", "tset"], "expected one of 'train', 'validation', 'test'"),
         ([*SMALL, *CODER, "--sampling.temperature", "-1"], "temperature must be >= 0, got -1.0"),

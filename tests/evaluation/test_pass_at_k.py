@@ -109,7 +109,6 @@ def test_the_same_weights_are_measured_once(tmp_path, sampled):
         {"split": "validation"},
         {"samples": 4},
         {"sampling": Sampling(temperature=0.5)},
-        {"batch_size": 8},
         {"task": Even(prefix="other ")},
         {"task": Even(worst=Outcome.ERROR)},
     ],

@@ -39,7 +39,7 @@ ROPE = {
 }
 # Its rows, and whether prompts of unlike length are decoded side by side.
 WAYS = {
-    "llama": ({}, "CachedRows", True),
+    "llama": ({}, "SlotRows", True),
     "bart": (BART, "CachedRows", False),  # counts positions from the left end of a row
     "roberta": ({"is_decoder": True}, "UnplacedRows", False),  # its positions start at 2
     "lfm2": ({"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}, "RecomputedRows", False),
@@ -47,10 +47,10 @@ WAYS = {
     "llama4_text": (LLAMA4 | CHUNKS, "CachedRows", False),  # chunks and temperatures by column
     "phi3": (
         {"rope_parameters": ROPE["longrope"], "original_max_position_embeddings": 8, "sliding_window": None},
-        "CachedRows",
+        "SlotRows",
         True,
     ),
-    "qwen2": ({"rope_parameters": ROPE["dynamic"], "max_position_embeddings": 8}, "CachedRows", True),
+    "qwen2": ({"rope_parameters": ROPE["dynamic"], "max_position_embeddings": 8}, "SlotRows", True),
 }
 PROMPTS = ["5 6 7 8 9 10", "20", "40 41 42", "3 4 5 6 7 8 9 10 11 12"]
 
@@ -121,8 +121,11 @@ def test_a_model_that_crashes_is_refused_with_its_reason():
     decoding._known.clear()
 
 
-def test_prompts_of_unlike_length_are_padded_where_no_rope_changes_on_the_way():
+def test_prompts_of_unlike_length_go_together_where_no_rope_changes_on_the_way():
     model = tiny("phi3", WAYS["phi3"][0])
-    assert way_of(model).groups(model, [3, 5, 2], new=3) == [[2, 0, 1]]  # 5 + 3 tokens are within the limit of 8
-    assert way_of(model).groups(model, [3, 5, 2, 5], new=4) == [[2, 0], [1, 3]]
-    assert way_of(tiny("bart", BART)).groups(tiny("bart", BART), [3, 5, 3], new=1) == [[0, 2], [1]]
+    together = way_of(model).groups(model, {0: 3, 1: 5, 2: 2}, new=3)  # 5 + 3 tokens are within the limit of 8
+    assert [(group.rows.__name__, group.prompts) for group in together] == [("SlotRows", [2, 0, 1])]
+    apart = way_of(model).groups(model, {0: 3, 1: 5, 2: 2, 3: 5}, new=4)
+    assert [(group.rows.__name__, group.prompts) for group in apart] == [("SlotRows", [2, 0]), ("CachedRows", [1, 3])]
+    bart = tiny("bart", BART)
+    assert [group.prompts for group in way_of(bart).groups(bart, {0: 3, 1: 5, 2: 3}, new=1)] == [[0, 2], [1]]

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lit_pref.errors import UserError
-from lit_pref.generation import LocalGenerator, local
-from lit_pref.generation.local import _draw
+from lit_pref.generation import LocalGenerator, decoding, local
+from lit_pref.generation.draws import draw
 from lit_pref.types import Sampling
 
 WORDS = ["<eos>", "<pad>", *(f"w{i}" for i in range(14))]
@@ -83,8 +83,8 @@ def of_type(model_type, **settings):
 @pytest.mark.parametrize("model_type", OTHERS)
 def test_kept_log_probs_are_right_for_other_architectures(model_type, tokenizer):
     other = of_type(model_type)
-    for batch_size in (1, 64):
-        completions = LocalGenerator(other, tokenizer, encode, batch_size).generate(
+    for tokens in (1, 1000):
+        completions = LocalGenerator(other, tokenizer, encode, tokens).generate(
             PROMPTS, 5, Sampling(max_new_tokens=8), seed=1
         )
         for prompt, several in zip(PROMPTS, completions, strict=True):
@@ -94,9 +94,9 @@ def test_kept_log_probs_are_right_for_other_architectures(model_type, tokenizer)
                 torch.testing.assert_close(torch.tensor(completion.logps), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 1024])  # 1024: prompts of unlike length are padded into one batch
-def test_kept_log_probs_are_those_of_a_plain_forward_pass(model, tokenizer, batch_size):
-    generator = LocalGenerator(model, tokenizer, encode, batch_size)
+@pytest.mark.parametrize("tokens", [1, 60, 1024])  # one sample at a time, 4 or 5 of the 24, all of them
+def test_kept_log_probs_are_those_of_a_plain_forward_pass(model, tokenizer, tokens):
+    generator = LocalGenerator(model, tokenizer, encode, tokens)
     completions = generator.generate(PROMPTS, 6, Sampling(max_new_tokens=8), seed=1)
     for prompt, several in zip(PROMPTS, completions, strict=True):
         assert len(several) == 6
@@ -159,21 +159,21 @@ def test_the_seed_decides(model, tokenizer):
 def test_temperature_and_top_p_shape_the_draws():
     # p = (0.5, 0.3, 0.2): top_p 0.7 keeps the first two (0.5 < 0.7 is reached only by the second), as 5/8 and 3/8.
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    draws = torch.Generator().manual_seed(0)
-    row = torch.zeros(8000, dtype=torch.long)
-    token = _draw(logits, row, Sampling(top_p=0.7), draws)
+    row, uniform = torch.zeros(8000, dtype=torch.long), torch.rand(8000, dtype=torch.float64)
+    token = torch.tensor(draw(logits, row, Sampling(top_p=0.7), uniform).tokens)
     assert token.max() == 1
     assert abs((token == 0).double().mean().item() - 5 / 8) < 5 * math.sqrt(5 / 8 * 3 / 8 / 8000)
     # temperature 1/2 squares: 25 : 9 : 4
-    token = _draw(logits, row, Sampling(temperature=0.5), draws)
+    token = torch.tensor(draw(logits, row, Sampling(temperature=0.5), uniform).tokens)
     assert abs((token == 0).double().mean().item() - 25 / 38) < 5 * math.sqrt(25 / 38 * 13 / 38 / 8000)
 
 
 def test_a_token_without_probability_is_never_drawn():
     logits = torch.tensor([[-math.inf, 0.0, -math.inf], [0.0, -math.inf, -math.inf]])
     row = torch.tensor([0, 1] * 500)
-    token = _draw(logits, row, Sampling(), torch.Generator().manual_seed(0))
-    assert token.tolist() == [1, 0] * 500
+    uniform = torch.linspace(0, 1 - 1e-9, 1000, dtype=torch.float64)  # both ends of it
+    assert draw(logits, row, Sampling(), uniform).tokens == [1, 0] * 500
+    assert draw(logits, row, Sampling(top_p=0.9), uniform).tokens == [1, 0] * 500
 
 
 def test_the_model_keeps_its_mode_and_weights(model, tokenizer):
@@ -187,19 +187,19 @@ def test_the_model_keeps_its_mode_and_weights(model, tokenizer):
 
 def test_progress_is_told(model, tokenizer):
     seen = []
-    generator = LocalGenerator(
-        model, tokenizer, encode, batch_size=4, on_progress=lambda n, total: seen.append((n, total))
-    )
-    generator.generate(PROMPTS, 2, Sampling(max_new_tokens=2), seed=0)
-    assert seen == [(4, 8), (8, 8)]
+    generator = LocalGenerator(model, tokenizer, encode, on_progress=lambda done, tokens: seen.append((done, tokens)))
+    completions = generator.generate(PROMPTS, 2, Sampling(max_new_tokens=2), seed=0)
+    tokens = sum(len(each.token_ids) for several in completions for each in several)
+    assert seen[-1] == (8, tokens)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen} - {0})  # told where some ended
 
 
-def test_progress_within_a_long_batch_is_told_by_its_steps(model, tokenizer, monkeypatch):
+def test_progress_is_told_now_and_then_while_nothing_ends(model, tokenizer, monkeypatch):
     monkeypatch.setattr(local, "_QUIET", -1.0)  # at every step
     seen = []
-    generator = LocalGenerator(model, tokenizer, encode, on_progress=lambda n, total: seen.append((n, total)))
-    generator.generate(["w1"] * 4, 2, Sampling(max_new_tokens=4), seed=0)
-    assert seen[:2] == [(0, 8), (2, 8)] and seen[-1] == (8, 8)  # a quarter of the steps is that of 8 completions
+    generator = LocalGenerator(model, tokenizer, encode, on_progress=lambda done, tokens: seen.append((done, tokens)))
+    generator.generate(["w1"] * 4, 2, Sampling(temperature=0, max_new_tokens=3), seed=0)
+    assert [tokens for _, tokens in seen] == [4, 8, 12]  # one a prompt and step: greedy samples are copies
 
 
 def test_bad_settings_are_refused(model, tokenizer):
@@ -217,8 +217,8 @@ def test_bad_settings_are_refused(model, tokenizer):
 
 def test_the_coldest_temperature_is_greedy_but_for_ties():
     logits = torch.tensor([[300.0, -4000.0, 299.0], [-math.inf, -5.0, -6.0]])
-    token = _draw(logits, torch.tensor([0, 1] * 50), Sampling(temperature=1e-5), torch.Generator().manual_seed(0))
-    assert token.tolist() == [0, 1] * 50
+    uniform = torch.rand(100, dtype=torch.float64)
+    assert draw(logits, torch.tensor([0, 1] * 50), Sampling(temperature=1e-5), uniform).tokens == [0, 1] * 50
 
 
 def test_a_prompt_without_tokens_is_named(model, tokenizer):
@@ -231,7 +231,7 @@ def test_a_prompt_without_tokens_is_named(model, tokenizer):
 def test_logits_that_are_no_numbers_name_their_prompt(model, tokenizer, value, temperature):
     broken = deepcopy(model)
     broken.get_input_embeddings().weight.data[9] = value  # w7, which only the second prompt holds
-    generator = LocalGenerator(broken, tokenizer, encode, batch_size=2)
+    generator = LocalGenerator(broken, tokenizer, encode, max_tokens_per_batch=12)
     with pytest.raises(UserError, match="prompt 1: the model's largest logit is nan"):
         generator.generate(["w1 w2 w3", "w7 w4", "w5"], 2, Sampling(temperature, max_new_tokens=2), seed=0)
 
@@ -240,3 +240,115 @@ def test_a_tokenizer_beyond_the_embedding_is_refused_with_both_sizes(model, toke
     small = of_type("gpt2", vocab_size=12)
     with pytest.raises(UserError, match=r"16 tokens and GPT2LMHeadModel embeddings for 12.*resize_token_embeddings"):
         LocalGenerator(small, tokenizer, encode).generate(["w1"], 1, Sampling(), seed=0)
+
+
+class Steps:
+    """How many sequences each forward pass of a model decodes or reads."""
+
+    def __init__(self, model):
+        self.rows, self.columns = [], []
+        self._handle = model.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, model, args, kwargs):
+        self.rows.append(kwargs["input_ids"].shape[0])
+        self.columns.append(kwargs["input_ids"].shape[1])
+
+    def stop(self):
+        self._handle.remove()
+
+
+def test_what_a_sample_is_depends_on_no_other_one_beside_it(model, tokenizer):
+    sampling = Sampling(max_new_tokens=8)
+    alone, some, all_of_them = (
+        LocalGenerator(model, tokenizer, encode, tokens).generate(PROMPTS, 6, sampling, seed=1)
+        for tokens in (1, 60, 999)
+    )
+    ids = [[[each.token_ids for each in several] for several in found] for found in (alone, some, all_of_them)]
+    assert ids[0] == ids[1] == ids[2]
+    assert len({each for several in ids[0] for each in several}) > 12  # they are not all alike
+
+
+def test_a_sample_that_ends_makes_room_for_the_next_prompt(model, tokenizer):
+    prompts, sampling = ["w1 w2 w3"] * 12, Sampling(max_new_tokens=30)
+    decoding.decoding(model)  # has tried the model
+    steps = Steps(model)
+    generator = LocalGenerator(model, tokenizer, encode, 4 * (3 + 30))
+    lengths = [len(several[0].token_ids) for several in generator.generate(prompts, 1, sampling, seed=0)]
+    steps.stop()
+    decoded = [rows for rows, columns in zip(steps.rows, steps.columns, strict=True) if columns == 1]
+    assert len(set(lengths)) > 4  # they end at different steps
+    # Each prompt takes one step a token; with four side by side, nobody waits for the longest of a batch.
+    batches = sum(max(lengths[start : start + 4]) for start in range(0, 12, 4))
+    assert sum(decoded) == sum(lengths)
+    assert len(decoded) < batches
+    assert max(decoded) == 4
+
+
+def test_samples_that_are_done_are_not_drawn_again(model, tokenizer):
+    generator, sampling = LocalGenerator(model, tokenizer, encode), Sampling(max_new_tokens=8)
+    whole = {each[:2]: each.completion for each in generator.each(PROMPTS, 3, sampling, seed=1)}
+    assert set(whole) == {(prompt, sample) for prompt in range(4) for sample in range(3)}
+    done = [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2), (3, 1)]
+    rest = {each[:2]: each.completion for each in generator.each(PROMPTS, 3, sampling, seed=1, done=done)}
+    assert {key: each.token_ids for key, each in rest.items()} == {
+        key: each.token_ids for key, each in whole.items() if key not in done
+    }
+
+
+def test_completions_come_as_they_end_and_leave_gradients_on(model, tokenizer):
+    generator = LocalGenerator(model, tokenizer, encode)
+    stream = generator.each(["w1 w2 w3"] * 8, 1, Sampling(max_new_tokens=30), seed=0)
+    lengths = []
+    for drawn in stream:
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        lengths.append(len(drawn.completion.token_ids))
+    assert lengths == sorted(lengths) and lengths[0] < lengths[-1]
+
+
+def test_a_prompt_with_more_samples_than_have_room_is_taken_in_parts(model, tokenizer):
+    generator, sampling = LocalGenerator(model, tokenizer, encode, 2 * (3 + 8)), Sampling(max_new_tokens=8)
+    steps = Steps(model)
+    (several,) = generator.generate(["w1 w2 w3"], 7, sampling, seed=1)
+    steps.stop()
+    assert max(steps.rows) <= 2
+    (together,) = LocalGenerator(model, tokenizer, encode).generate(["w1 w2 w3"], 7, sampling, seed=1)
+    assert [each.token_ids for each in several] == [each.token_ids for each in together]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_completion_ends_before_the_first_stop_text(model, tokenizer, temperature):
+    sampling = Sampling(temperature, max_new_tokens=12)
+    free = LocalGenerator(model, tokenizer, encode).generate(PROMPTS, 2, sampling, seed=5)
+    words = [each.text.split() for several in free for each in several if len(each.text.split()) > 2]
+    stop = (f" {words[0][1]}", "never")  # the second word of some completion, wherever it comes behind another
+    stopped = LocalGenerator(model, tokenizer, encode).generate(
+        PROMPTS, 2, Sampling(temperature, max_new_tokens=12, stop=stop), seed=5
+    )
+    cut = 0
+    for several, others in zip(free, stopped, strict=True):
+        for whole, ended in zip(several, others, strict=True):
+            assert ended.text == whole.text.split(stop[0])[0]
+            assert ended.token_ids == whole.token_ids[: len(ended.token_ids)]
+            if stop[0] in whole.text:
+                cut += 1
+                assert ended.finished and tokenizer.decode(ended.token_ids).endswith(stop[0])
+            else:
+                assert (ended.text, ended.token_ids, ended.finished) == (whole.text, whole.token_ids, whole.finished)
+    assert cut
+
+
+def test_a_draw_of_a_large_vocabulary_is_where_its_distribution_puts_it():
+    # 1,300 tokens are three blocks; token i has the weight i + 1, so that the first k hold k (k + 1) / (n (n + 1)).
+    n = 1300
+    logits = torch.arange(1, n + 1).double().log().float()[None]
+    uniform = torch.linspace(0, 1 - 1e-12, 5001, dtype=torch.float64)
+    tokens = draw(logits, torch.zeros(5001, dtype=torch.long), Sampling(), uniform).tokens
+    for token, u in zip(tokens, uniform.tolist(), strict=True):
+        assert token * (token + 1) / (n * (n + 1)) - 1e-6 <= u <= (token + 1) * (token + 2) / (n * (n + 1)) + 1e-6
+
+
+def test_a_nucleus_of_more_tokens_than_are_sorted_at_first():
+    logits = torch.zeros(1, 1000)  # all alike: top_p 0.7 keeps 700 of them
+    uniform = torch.linspace(0, 1 - 1e-12, 4000, dtype=torch.float64)
+    tokens = draw(logits, torch.zeros(4000, dtype=torch.long), Sampling(top_p=0.7), uniform).tokens
+    assert len(set(tokens)) == 700

@@ -17,10 +17,10 @@ SAMPLING = Sampling(max_new_tokens=8)
 
 
 def test_it_samples_what_the_named_model_samples_in_batches_of_its_size() -> None:
-    model = LocalGenerator(load_causal_lm(NAME), load_tokenizer(NAME), tokenize_prompt, batch_size=2)
+    model = LocalGenerator(load_causal_lm(NAME), load_tokenizer(NAME), tokenize_prompt, max_tokens_per_batch=40)
     expected = model.generate(PROMPTS, 1, SAMPLING, seed=3)
-    assert PolicyGenerator(NAME, batch_size=2).generate(PROMPTS, 1, SAMPLING, 3) == expected
-    sent = pickle.loads(pickle.dumps(PolicyGenerator(NAME, batch_size=2)))
+    assert PolicyGenerator(NAME, max_tokens_per_batch=40).generate(PROMPTS, 1, SAMPLING, 3) == expected
+    sent = pickle.loads(pickle.dumps(PolicyGenerator(NAME, max_tokens_per_batch=40)))
     assert sent.generate(PROMPTS, 1, SAMPLING, 3) == expected
 
 

@@ -119,19 +119,20 @@ def _tree_outputs(model: "PreTrainedModel", batch: TreeBatch, kernel: Kernel) ->
             input_ids=batch.input_ids_BT, position_ids=batch.position_ids_BT, attention_mask=masks, use_cache=False
         )
 
+    longest = max(span.prompt + max(span.branches) for span in batch.spans)
     # Short trees, one a row as they are, need no more than a dense mask.
     small = batch.input_ids_BT.shape[1] <= SHORT and len(batch.spans) == len(batch.input_ids_BT)
     if can_attend_by_tree(model) and (kernel == "flex" or not small):
-        _set_attention(model, TREES)
+        attend_by_tree(model)
         flex = model._supports_flex_attn and (kernel == "flex" or (kernel == "auto" and batch.input_ids_BT.is_cuda))
-        masks = _masks(model, batch, partial(tree_block_mask if flex else SpanMask.of, batch))
+        masks = masks_by_window(model, longest, partial(tree_block_mask if flex else SpanMask.of, batch))
         try:
             with trees_alone():
                 return run(masks)
         except MaskLostError:
             _set_attention(model, "eager" if not model._supports_sdpa else "sdpa")
             model._supports_attention_backend = False  # of this model only: it is not asked again
-    return run(_masks(model, batch, partial(_dense_mask, model, batch)))
+    return run(masks_by_window(model, longest, partial(_dense_mask, model, batch)))
 
 
 def scoring_obstacle(model: "PreTrainedModel") -> str | None:
@@ -211,21 +212,26 @@ def _known_obstacle(model: "PreTrainedModel") -> str | None:
     return None
 
 
+def attend_by_tree(model: "PreTrainedModel") -> None:
+    """Have a model that can (`can_attend_by_tree`) take its attention from `tree_kernels`; other masks run as SDPA."""
+    _set_attention(model, TREES)
+
+
 def _set_attention(model: "PreTrainedModel", name: str) -> None:
     if model.config.get_text_config()._attn_implementation != name:
         register()
         model.set_attn_implementation(name)
 
 
-def _masks(model: "PreTrainedModel", batch: TreeBatch, make: Callable[[int | None], Any]) -> Any:
+def masks_by_window(model: "PreTrainedModel", longest: int, make: Callable[[int | None], Any]) -> Any:
     """What the backbone takes for its mask: one for all layers, or one a layer type where only some have a window.
 
+    longest: tokens of the longest sequence.
     make: a mask from its window.
     """
     config = model.config.get_text_config()
     window = _sliding_window(model)
     layer_types = set(getattr(config, "layer_types", None) or ())
-    longest = max(span.prompt + max(span.branches) for span in batch.spans)
     if window is None or longest <= window or layer_types == {"full_attention"}:
         return make(None)
     if "full_attention" in layer_types:
