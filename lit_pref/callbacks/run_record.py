@@ -40,6 +40,14 @@ class HasFingerprints(Protocol):
     def fingerprints(self) -> Mapping[str, str]: ...
 
 
+@runtime_checkable
+class CountsRows(Protocol):
+    """A data module that counts what became of each split's rows."""
+
+    @property
+    def counts(self) -> Mapping[str, Mapping[str, int]]: ...
+
+
 @dataclass
 class _Spent:
     """What a run has taken, of one part of it or of all."""
@@ -174,6 +182,9 @@ def _run(trainer: Trainer, module: LightningModule) -> dict[str, JsonValue]:
         "module": type(module).__name__,
         "data": None if data is None else type(data).__name__,
         "data_fingerprints": dict(data.fingerprints) if isinstance(data, HasFingerprints) else {},
+        "data_counts": {split: dict(counts) for split, counts in data.counts.items()}
+        if isinstance(data, CountsRows)
+        else {},
         "seed": None if seed is None else int(seed),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": str(trainer.precision),

@@ -5,6 +5,7 @@ where the tokenizer has a chat template. Not covered: samples of a server (`lit-
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lit_pref.data.tokens.tokenize import Tokenized, tokenize
 from lit_pref.datamodules.trees import Loading, _TreeDataModule, sizes_of
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import OpenPolicy, open_policy
-from lit_pref.models import load_tokenizer, weights_fingerprint
+from lit_pref.models import adapter_off, adds_nothing, computed_fingerprint, load_tokenizer
 from lit_pref.sampling import Draw, GradedSamples, PairStrategy, SamplingJob, cached_samples, execution_pairs
 from lit_pref.storage.arrays import default_cache_folder, keep_in_memory
 from lit_pref.tasks import CodeTask
@@ -34,16 +35,21 @@ class Samples:
             its tokenizer is another one, the texts are tokenized again.
         cache_folder: where graded samples, and the pairs made of them, are kept as Parquet with a manifest of what
             they were made from; None is the user's cache folder.
+        seed: draws problems and samples; None is the data module's. With one of their own, runs of several seeds share
+            samples and draw pairs and their order, as where sampling costs more than training.
     """
 
     each: int = 8
     sampling: Sampling = Sampling(max_new_tokens=96)  # noqa: RUF009 - frozen
     sampled_policy: str | None = None
     cache_folder: Path | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.each < 2:
             raise ValueError(f"each must be >= 2 to hold a passing and a failing sample, got {self.each}")
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
         if self.sampling.temperature == 0:
             raise ValueError(f"{self.each} greedy samples are all alike: give a temperature above 0")
 
@@ -145,17 +151,21 @@ class _ExecutionDataModule(_TreeDataModule):
     def _sampled(self, split: Split) -> GradedSamples:
         # Without a fit the module is a name, and has no weights.
         name = self.samples.sampled_policy or (self.policy if self.trainer is None else None)
+        off: AbstractContextManager[None] = nullcontext()
         if name is None:
             model = self.module.model.to(self.device)
-            opened = OpenPolicy(model, self.module.tokenizer, weights_fingerprint(model))
+            opened = OpenPolicy(model, self.module.tokenizer, computed_fingerprint(model))
+            off = adapter_off(model) if adds_nothing(model) else off  # which costs time
         else:
             opened = open_policy(name, device=self.device)
             self.own_tokens = opened.tokenizer.get_vocab() == self.module.tokenizer.get_vocab()
-        found = gradable(self.task, self.task.problems(split, self.sizes[split] or 0, self.seed))
+        seed = self.seed if self.samples.seed is None else self.samples.seed
+        found = gradable(self.task, self.task.problems(split, self.sizes[split] or 0, seed))
         self.left_out[split] = found.left_out
-        draw = Draw(self.samples.each, self.samples.sampling, self.seed)
+        draw = Draw(self.samples.each, self.samples.sampling, seed)
         job = SamplingJob.of(self.task, found.problems, opened, draw)
-        return cached_samples(self.cache_folder, job, f"{len(found.problems):,} {split} problems x {draw.samples}")
+        with off:
+            return cached_samples(self.cache_folder, job, f"{len(found.problems):,} {split} problems x {draw.samples}")
 
 
 class ExecutionPairsDataModule(_ExecutionDataModule):

@@ -25,7 +25,7 @@ from lit_pref.evaluation.base import Evaluation, there
 from lit_pref.evaluation.grading import Counts, counts, problems_of, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.local import MAX_TOKENS
-from lit_pref.models import weights_fingerprint
+from lit_pref.models import computed_fingerprint
 from lit_pref.sampling.grading import grade
 from lit_pref.storage.arrays import ArrayCache
 from lit_pref.tasks.references import gradable
@@ -146,7 +146,7 @@ class PassAtK(Evaluation):
         drawn = repr((self.samples, self.sampling, self.seed))
         device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else module.device.type
         machine = f"{device} torch {torch.__version__} python {platform.python_version()}"
-        parts = (weights_fingerprint(module.model), tokenizer, self.task.name, settings, code, drawn, machine)
+        parts = (computed_fingerprint(module.model), tokenizer, self.task.name, settings, code, drawn, machine)
         return [*parts, blake2b(of_problems.encode(), digest_size=16).hexdigest()]
 
 

@@ -130,6 +130,16 @@ def base_fingerprint(model: "PreTrainedModel") -> str:
     return weights_fingerprint(model, state)
 
 
+def computed_fingerprint(model: "PreTrainedModel") -> str:
+    """`weights_fingerprint` of what the model computes: an adapter that is not trained yet adds nothing to its base."""
+    return base_fingerprint(model) if adds_nothing(model) else weights_fingerprint(model)
+
+
+def adds_nothing(model: "PreTrainedModel") -> bool:
+    """Whether the model computes as its base does: it has no adapter, or one whose B is still 0."""
+    return not any(bool(weight.any()) for name, weight in adapter_state(model).items() if ".lora_A." not in name)
+
+
 def load_adapter(model: "PreTrainedModel", state: Mapping[str, Tensor]) -> None:
     """Set the adapter's weights. Raises UserError unless `state` holds each of them, in its shape, and nothing else."""
     ours = adapter_state(model)

@@ -165,9 +165,21 @@ def execution_pairs(
     return ExecutionPairs(pairs, dict(counts))
 
 
-def passing_demonstrations(samples: Iterable[GradedSample]) -> list[Demonstration]:
-    """The distinct passing completions of each problem: what SFT on passing samples (RFT) imitates."""
-    return [answer for answer, outcome in distinct_answers(samples) if outcome is Outcome.PASSED]
+def passing_demonstrations(
+    samples: Iterable[GradedSample], per_problem: int | None = None, seed: int = 0
+) -> list[Demonstration]:
+    """The distinct passing completions of each problem: what SFT on passing samples (RFT) imitates.
+
+    per_problem: at most, drawn by the seed and in the order of the samples; None is all.
+    """
+    found: list[Demonstration] = []
+    for problem_id, graded in _by_problem(samples).items():
+        passing = [answer for answer, outcome in distinct_answers(graded) if outcome is Outcome.PASSED]
+        if per_problem is not None and per_problem < len(passing):
+            kept = random.Random(f"{seed}:{problem_id}").sample(range(len(passing)), per_problem)
+            passing = [passing[place] for place in sorted(kept)]
+        found += passing
+    return found
 
 
 def distinct_answers(samples: Iterable[GradedSample]) -> list[tuple[Demonstration, Outcome]]:

@@ -20,6 +20,7 @@ class Data(LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self.fingerprints = {"train": "abc123"}
+        self.counts = {"train": {"pairs": 8, "problems": 9}}
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         return DataLoader(torch.zeros(8, 3), batch_size=2)  # type: ignore[arg-type]
@@ -86,6 +87,7 @@ def test_a_finished_run_tells_everything(tmp_path: Path):
     assert (summary["module"], summary["data"]) == ("Module", "Data")
     assert summary["seed"] == 17
     assert summary["data_fingerprints"] == {"train": "abc123"}
+    assert summary["data_counts"] == {"train": {"pairs": 8, "problems": 9}}
     assert summary["optimizer_steps"] == 4 and summary["world_size"] == 1
     assert summary["parameters"] == 3 * 4 + 4 and summary["trainable_parameters"] == 3 * 4
     assert (summary["device"], summary["precision"]) == ("cpu", "32-true")

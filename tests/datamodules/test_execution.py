@@ -3,6 +3,7 @@ else on a task that runs nothing, with a policy that writes single letters.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from lit_pref.errors import UserError
 from lit_pref.evaluation import PairAccuracy
 from lit_pref.generation import LocalGenerator
 from lit_pref.losses import DPO
-from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
+from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule
 from lit_pref.tasks import CodeTask
 from lit_pref.types import Completion, Message, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
@@ -217,6 +218,23 @@ def test_no_seed_of_its_own_is_the_seed_of_the_run(policy: str, tmp_path: Path):
     assert made(pairs_of(seed=2), policy, tmp_path).fingerprints == prints[2]
 
 
+def test_samples_with_a_seed_of_their_own_are_shared_by_runs_of_other_seeds(
+    policy: str, tmp_path: Path, sampled: list[int]
+):
+    # Under an adapter, too, whose A each run draws anew: as long as B is 0 the policy is the same.
+    kept = Samples(cache_folder=tmp_path / "cache", seed=5)
+    pairs = []
+    for seed in (1, 2):
+        seed_everything(seed, verbose=False)
+        data = pairs_of(samples=kept, seed=seed)
+        module = DPOModule(policy, DPO(0.1), adapter=LoRA(r=2))
+        trainer_for(tmp_path, limit_train_batches=0, limit_val_batches=0).fit(module, data)
+        pairs.append(data.data["train"].trees)
+    assert sampled == [6, 12]
+    prompts = [sorted(tree.prompt_ids for tree in trees) for trees in pairs]
+    assert prompts[0] == prompts[1] and list(pairs[0]) != list(pairs[1])
+
+
 def test_another_sampler_makes_pairs_that_are_off_policy(policy: str, tmp_path: Path):
     other = saved(tmp_path / "other", brief_llama(1))
     own, off, from_other = (
@@ -353,7 +371,24 @@ def test_passing_samples_are_distinct(policy: str, tmp_path: Path):
     assert all(len(decoded(tree)[1]) % 2 == 0 for tree in trees)
 
 
+def test_at_most_so_many_passing_samples_a_problem_are_imitated(policy: str, tmp_path: Path):
+    def trees(most: int | None, seed: int = 1) -> list[TokenTree]:
+        samples = Samples(16, cache_folder=tmp_path / "cache", seed=0)
+        data = PassingSamplesDataModule(Parity(), 12, 6, 0, samples, most, seed=seed)
+        return list(made(data, policy, tmp_path).data["train"].trees)
+
+    every, prompts = trees(None), Counter(tree.prompt_ids for tree in trees(None))
+    capped = trees(2)
+    assert Counter(tree.prompt_ids for tree in capped) == {ids: min(2, n) for ids, n in prompts.items()}
+    assert max(prompts.values()) > 2 and set(capped) < set(every)
+    assert capped == trees(2) and set(capped) != set(trees(2, seed=2))
+    with pytest.raises(ValueError, match="samples_per_problem must be >= 1, got 0"):
+        PassingSamplesDataModule(Parity(), samples_per_problem=0)
+
+
 def test_one_sample_cannot_make_a_pair():
+    with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
+        Samples(seed=-1)
     with pytest.raises(ValueError, match=r"each must be >= 2 .* got 1"):
         Samples(1)
     with pytest.raises(ValueError, match="8 greedy samples are all alike"):

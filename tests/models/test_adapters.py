@@ -26,8 +26,10 @@ from lit_pref.models import (
     LoRA,
     adapter_off,
     adapter_state,
+    adds_nothing,
     attach,
     base_fingerprint,
+    computed_fingerprint,
     export_model,
     load_adapter,
     load_causal_lm,
@@ -214,6 +216,15 @@ def test_the_base_keeps_its_fingerprint(make: Any):
     with torch.no_grad():
         next(model.base_model.parameters()).add_(1e-3)
     assert base_fingerprint(model) != weights_fingerprint(make())
+
+
+def test_an_adapter_counts_once_it_adds_something():
+    fresh, other = llama(), llama()
+    attach(fresh, LoRA(r=2), seed=1)
+    attach(other, LoRA(r=2), seed=2)
+    assert adds_nothing(llama()) and adds_nothing(fresh)
+    assert computed_fingerprint(fresh) == computed_fingerprint(other) == weights_fingerprint(llama())
+    assert not adds_nothing(trained(llama())) and computed_fingerprint(trained(llama())) != weights_fingerprint(llama())
 
 
 def test_weights_of_another_adapter_are_not_loaded():
