@@ -8,15 +8,18 @@ from lit_pref.cli.functions import Recipe, run_command
 from lit_pref.errors import UserError
 from lit_pref.models import ScoreHead, export_model, export_reward_model, load_tokenizer
 from lit_pref.models.checkpoints import checkpoint_model
+from lit_pref.types import Dtype
 
 
-def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
+def export(checkpoint: Path, output: Path, adapter_only: bool = False, dtype: Dtype = "float32") -> None:
     """Write a checkpoint's model as a folder that opens in transformers; an adapter is merged into its base.
 
     Args:
         checkpoint: a `.ckpt` file of a run.
         output: the folder to make; it must not exist or be empty.
-        adapter_only: write only the adapter, for `PeftModel.from_pretrained` over the base.
+        adapter_only: write only the adapter, for `PeftModel.from_pretrained` over the base; it stays as it was trained.
+        dtype: of the model's weights. float32 is exactly what was trained; bfloat16 halves the folder, and rounds what
+            an adapter adds along with the rest.
     """
     content = read_option("--checkpoint", checkpoint)
     saved, score = content["lit_pref"], content["state_dict"].get("score_head.weight")
@@ -28,10 +31,10 @@ def export(checkpoint: Path, output: Path, adapter_only: bool = False) -> None:
     model = checkpoint_model(checkpoint, content)
     opener = "PeftModel.from_pretrained(base, {})" if adapter_only else "AutoModelForCausalLM.from_pretrained({})"
     if score is None:
-        export_model(model, load_tokenizer(policy), output, adapter_only)
+        export_model(model, load_tokenizer(policy), output, adapter_only, None if adapter_only else dtype)
     else:
         append_eos = bool(saved.get("append_eos", True))
-        export_reward_model(model, ScoreHead(score), load_tokenizer(policy), output, append_eos)
+        export_reward_model(model, ScoreHead(score), load_tokenizer(policy), output, append_eos, dtype)
         opener = "AutoModelForSequenceClassification.from_pretrained({})"
     print(f"wrote {output}; open it with {opener.format(repr(str(output)))}")
 

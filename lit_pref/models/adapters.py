@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_pref.errors import UserError
-from lit_pref.models.causal_lm import weights_fingerprint
+from lit_pref.models.causal_lm import round_weights, weights_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,6 +80,9 @@ def attach(model: "PreTrainedModel", lora: LoRA, seed: int = 0) -> None:
             model.add_adapter(config)
         except (ImportError, ValueError) as error:
             raise UserError(f"adapter: {_first_line(error)}") from error
+    for layer in _adapted_layers(model).values():
+        for part in layer.adapter_layer_names:
+            getattr(layer, part).float()  # peft takes the base's precision, in which small updates are lost
     model.train(model.training)  # fresh layers come in training mode
 
 
@@ -159,8 +162,13 @@ def difference(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> s
 
 
 def merged(model: "PreTrainedModel") -> "PreTrainedModel":
-    """A copy whose weights have the adapter added in: an ordinary model of the same class. Takes its memory again."""
+    """A copy whose weights have the adapter added in: an ordinary model of the same class. Takes its memory again.
+
+    Over a base of half precision the copy is in float32, since rounding the sum would lose most of what is added.
+    """
     whole = copy.deepcopy(model)
+    if has_adapter(whole):
+        round_weights(whole, "float32")
     for name, layer in _adapted_layers(whole).items():
         layer.merge()
         parent, _, leaf = name.rpartition(".")

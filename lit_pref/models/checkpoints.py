@@ -26,7 +26,8 @@ def checkpoint_model(checkpoint: Path, content: dict[str, Any]) -> "PreTrainedMo
             raise UserError(f"--checkpoint: {checkpoint} does not hold the weights of {saved['policy']!r}: {off}")
         model.load_state_dict(state)
         return model.eval()
-    model = load_causal_lm(saved["policy"], needs_lm_head="score_head.weight" not in weights)
+    dtype = saved.get("dtype", "float32")  # older ones have none
+    model = load_causal_lm(saved["policy"], dtype=dtype, needs_lm_head="score_head.weight" not in weights)
     if weights_fingerprint(model) != saved["base_fingerprint"]:
         raise UserError(
             f"--checkpoint: {checkpoint} holds an adapter alone, and {saved['policy']!r} is no longer the base that it "

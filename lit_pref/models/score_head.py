@@ -20,6 +20,7 @@ from lit_pref.models.adapters import has_adapter, merged
 from lit_pref.models.causal_lm import _resolve, _without_hub, quiet_transformers
 from lit_pref.models.export import export_model
 from lit_pref.models.gguf import SUFFIX
+from lit_pref.types import Dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,11 +105,13 @@ def export_reward_model(
     tokenizer: "PreTrainedTokenizerBase",
     folder: Path | str,
     append_eos: bool = True,
+    dtype: Dtype | None = None,
 ) -> Path:
     """Write backbone, head and tokenizer as a folder which opens as AutoModelForSequenceClassification, of one label.
 
     append_eos: whether the head was trained on responses that end in EOS; the config keeps it under this name, and
         whoever scores with the folder must do the same.
+    dtype: of the written weights, as `export_model` takes it.
     An adapter is merged into a copy of the weights first.
     Its forward reads the score at the last token that is not the config's pad token. Where the tokenizer pads with
     EOS, that would be the token before the end: the config then gets no pad token, and transformers scores one
@@ -119,7 +122,7 @@ def export_reward_model(
     whole = merged(model) if has_adapter(model) else model
     classifier = _classifier(whole, head, tokenizer)
     classifier.config.update({_APPEND_EOS: append_eos})
-    return export_model(classifier, tokenizer, folder)
+    return export_model(classifier, tokenizer, folder, dtype=dtype)
 
 
 def _classifier(model: "PreTrainedModel", head: ScoreHead, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":

@@ -19,7 +19,7 @@ from lit_pref.modules.language_model import CompletionScores, _LanguageModule
 from lit_pref.modules.pairs import pair_logps
 from lit_pref.modules.reference import Reference
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import PairLogps, RowBatch, Split
+from lit_pref.types import Dtype, PairLogps, RowBatch, Split
 
 
 class _Scored(NamedTuple):
@@ -36,6 +36,7 @@ class DPOModule(_LanguageModule):
         objective: a `PairObjective`: DPO, IPO, SimPO, Hinge, DPOPositive, or your own.
         regularizer: added to the objective, pair by pair: ChosenNLL, LikelihoodBudget, or none.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
+        dtype: of the policy's own weights under an adapter, which is trained in float32; bfloat16 halves their memory.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
         optimizer: builds the optimizer from the parameters.
@@ -49,13 +50,14 @@ class DPOModule(_LanguageModule):
         objective: PairObjective,
         regularizer: Regularizer | None = None,
         adapter: LoRA | None = None,
+        dtype: Dtype = "float32",
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
         cache_folder: Path | None = None,
     ) -> None:
-        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler, dtype)
         self.objective, self.regularizer = objective, regularizer
         if objective.needs_reference or (regularizer is not None and regularizer.needs_reference):
             self.reference = Reference(self, cache_folder)

@@ -10,10 +10,32 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from lit_pref.errors import UserError
+from lit_pref.machine.processors import tell_slow_bf16
 from lit_pref.models import LoRA, difference
+from lit_pref.types import Dtype
 
 if TYPE_CHECKING:
     from lit_pref.modules.language_model import _LanguageModule
+
+
+def check_dtype(dtype: Dtype, adapter: LoRA | None) -> Dtype:
+    """Raise UserError for weights of half precision that are to be trained themselves."""
+    if dtype != "float32" and adapter is None:
+        raise UserError(
+            f"model.dtype: {dtype} weights lose the small updates of training: add an adapter (--config model/lora), "
+            "over which they stay as they are, or leave dtype out and give --trainer.precision bf16-mixed"
+        )
+    return dtype
+
+
+def tell_slow(module: "_LanguageModule") -> None:
+    """Say where bf16 is asked for and the processor has no instructions for it."""
+    if module.trainer.strategy.root_device.type != "cpu":
+        return
+    if (precision := str(module.trainer.precision)).startswith("bf16"):
+        tell_slow_bf16(f"--trainer.precision {precision}")
+    elif module.weights_dtype == "bfloat16":
+        tell_slow_bf16("--model.dtype bfloat16")
 
 
 def run_names(module: "_LanguageModule") -> dict[str, str | None]:
@@ -74,6 +96,7 @@ def check_adapter(module: "_LanguageModule", content: dict[str, Any]) -> None:
         )
     if theirs is None:
         return
+    _same("model.dtype", saved.get("dtype", "float32"), module.weights_dtype)
     if saved["base_fingerprint"] != module.base_fingerprint:
         raise UserError(
             f"the checkpoint's adapter was trained on other weights ({saved['policy']!r} as it was, fingerprint "

@@ -18,7 +18,7 @@ from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import _LanguageModule, is_first
 from lit_pref.modules.reference import Reference
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch, Split
+from lit_pref.types import Dtype, RowBatch, Split
 
 
 class KTOModule(_LanguageModule):
@@ -28,6 +28,7 @@ class KTOModule(_LanguageModule):
         policy: `embedded:NAME`, a model folder, a .gguf file or a hub id; also the reference, as it was at first.
         objective: beta, and what desirable and undesirable responses weigh.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
+        dtype: of the policy's own weights under an adapter, which is trained in float32; bfloat16 halves their memory.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
         optimizer: builds the optimizer from the parameters.
@@ -42,13 +43,14 @@ class KTOModule(_LanguageModule):
         policy: str,
         objective: KTO = KTO(),  # noqa: B008 - frozen
         adapter: LoRA | None = None,
+        dtype: Dtype = "float32",
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=5e-7, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
         cache_folder: Path | None = None,
     ) -> None:
-        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler, dtype)
         self.objective, self.reference = objective, Reference(self, cache_folder)
 
     def _step(self, batch: RowBatch, stage: Split) -> Tensor:

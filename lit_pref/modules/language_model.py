@@ -39,10 +39,10 @@ from lit_pref.models import (
     weights_fingerprint,
 )
 from lit_pref.models.compute import Compute, prepare_layers, row_layout
-from lit_pref.modules.fitting import check_adapter, check_names, run_names
+from lit_pref.modules.fitting import check_adapter, check_dtype, check_names, run_names, tell_slow
 from lit_pref.modules.optimization import follow_length, with_schedule
 from lit_pref.modules.reference import Reference
-from lit_pref.types import RowBatch, Split, TreeBatch
+from lit_pref.types import Dtype, RowBatch, Split, TreeBatch
 
 Measured = TypeVar("Measured")
 
@@ -82,11 +82,13 @@ class _LanguageModule(LightningModule):
         compute: Compute,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
+        dtype: Dtype = "float32",
     ) -> None:
         super().__init__()
         self.policy, self.random_init, self.dropout = policy, random_init, dropout
+        self.weights_dtype = check_dtype(dtype, adapter)
         # Fresh weights follow the run's seed_everything, which is what torch was last seeded with.
-        self.model = load_causal_lm(policy, random_init, seed=torch.initial_seed(), needs_lm_head=self.needs_lm_head)
+        self.model = load_causal_lm(policy, random_init, torch.initial_seed(), dtype, self.needs_lm_head)
         self.tokenizer = load_tokenizer(policy)
         check_vocabulary(self.model, self.tokenizer)
         check_scoring(self.model, logps=self.needs_lm_head, opened=True)
@@ -215,6 +217,7 @@ class _LanguageModule(LightningModule):
         if self.reference is not None:
             self.reference.setup()
         if self.trainer.is_global_zero:
+            tell_slow(self)
             sharing, apart = sharing_obstacle(self.model), apart_obstacle(self.model)
             if self.compute.layout == "auto" and self.row_layout == "repeated":
                 print(f"{sharing}: prompts are repeated before each completion", flush=True)
@@ -357,6 +360,7 @@ class _LanguageModule(LightningModule):
             rewind(self.trainer, checkpoint["loops"]["fit_loop"])
         if self.adapter is not None:
             checkpoint["lit_pref"] |= {"adapter": asdict(self.adapter), "base_fingerprint": self.base_fingerprint}
+            checkpoint["lit_pref"]["dtype"] = self.weights_dtype
             checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
 
     def _tokens_of_all_ranks(self) -> int:

@@ -20,7 +20,7 @@ from lit_pref.modules.language_model import is_first
 from lit_pref.modules.pairs import sides
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupStableDecay
-from lit_pref.types import RowBatch, Split
+from lit_pref.types import Dtype, RowBatch, Split
 
 
 class PMPretrainModule(_RewardModule):
@@ -38,6 +38,7 @@ class PMPretrainModule(_RewardModule):
             response is scored at its last own token. Exported models carry it in their config.
         adapter: LoRA weights to train beside the head instead of the policy's own, which stay unchanged; none trains
             all weights.
+        dtype: of the policy's own weights under an adapter; adapter and head are trained in float32.
         compute: how the policy is run: layout of batches, attention, memory.
         optimizer: builds the optimizer from the parameters.
         scheduler: builds the learning-rate schedule from it, stepped every optimizer step; none is a constant rate.
@@ -52,6 +53,7 @@ class PMPretrainModule(_RewardModule):
         head_std: float | None = None,
         append_eos: bool = False,
         adapter: LoRA | None = None,
+        dtype: Dtype = "float32",
         compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-6, weight_decay=0.1),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupStableDecay(optimizer, warmup=0.03, decay=0.1),
@@ -61,7 +63,9 @@ class PMPretrainModule(_RewardModule):
                 raise ValueError(f"{name} must be {'finite' if value > 0 else '>= 0'}, got {value}")
         if rm_coef == lm_coef == 0:
             raise ValueError("rm_coef and lm_coef are both 0: there is nothing to train")
-        super().__init__(policy, loss, False, head_std, append_eos, adapter, False, compute, optimizer, scheduler)
+        super().__init__(
+            policy, loss, False, head_std, append_eos, adapter, False, compute, optimizer, scheduler, dtype
+        )
         self.rm_coef, self.lm_coef = rm_coef, lm_coef
         self.averages_tokens = lm_coef > 0
         if not lm_coef:

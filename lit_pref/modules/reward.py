@@ -14,7 +14,7 @@ from lit_pref.models import LoRA
 from lit_pref.models.compute import Compute
 from lit_pref.modules.reward_model import _RewardModule
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch, Split
+from lit_pref.types import Dtype, RowBatch, Split
 
 
 class RewardFinetuneModule(_RewardModule):
@@ -31,6 +31,7 @@ class RewardFinetuneModule(_RewardModule):
             trained, and true if it does not say. Exported models carry it in their config.
         adapter: LoRA weights to train beside the head instead of the policy's own, which stay unchanged; none trains
             all weights.
+        dtype: of the policy's own weights under an adapter; adapter and head are trained in float32.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
         optimizer: builds the optimizer from the parameters.
@@ -47,13 +48,14 @@ class RewardFinetuneModule(_RewardModule):
         head_std: float | None = None,
         append_eos: bool | None = None,
         adapter: LoRA | None = None,
+        dtype: Dtype = "float32",
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-5, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.03),
     ) -> None:
         super().__init__(
-            policy, loss, fresh_head, head_std, append_eos, adapter, dropout, compute, optimizer, scheduler
+            policy, loss, fresh_head, head_std, append_eos, adapter, dropout, compute, optimizer, scheduler, dtype
         )
 
     def _step(self, batch: RowBatch, stage: Split) -> Tensor:

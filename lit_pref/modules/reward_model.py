@@ -23,7 +23,7 @@ from lit_pref.models import (
 from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import _LanguageModule
 from lit_pref.modules.pairs import sides
-from lit_pref.types import RowBatch, Split, TreeBatch
+from lit_pref.types import Dtype, RowBatch, Split, TreeBatch
 
 
 class _RewardModule(_LanguageModule):
@@ -48,8 +48,9 @@ class _RewardModule(_LanguageModule):
         compute: Compute,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
+        dtype: Dtype = "float32",
     ) -> None:
-        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler)
+        super().__init__(policy, False, adapter, dropout, compute, optimizer, scheduler, dtype)
         self.loss = loss
         carried_over = None if fresh_head else saved_score_head(policy, self.model)
         self.score_head = carried_over or fresh_score_head(self.model, head_std, seed=torch.initial_seed())

@@ -14,7 +14,7 @@ from lit_pref.models.compute import Compute
 from lit_pref.modules.language_model import _LanguageModule, is_first
 from lit_pref.modules.pairs import score_pairs
 from lit_pref.modules.schedules import WarmupCosine
-from lit_pref.types import RowBatch, Split
+from lit_pref.types import Dtype, RowBatch, Split
 
 
 class SFTModule(_LanguageModule):
@@ -24,6 +24,7 @@ class SFTModule(_LanguageModule):
         policy: `embedded:NAME`, a model folder, a .gguf file or a hub id.
         random_init: start from fresh weights of the policy's configuration instead of its trained ones.
         adapter: LoRA weights to train instead of the policy's own, which stay unchanged; none trains all weights.
+        dtype: of the policy's own weights under an adapter, which is trained in float32; bfloat16 halves their memory.
         dropout: whether the model's own dropout is on in training.
         compute: how the policy is run: layout of batches, attention, memory.
         optimizer: builds the optimizer from the parameters.
@@ -38,12 +39,13 @@ class SFTModule(_LanguageModule):
         policy: str,
         random_init: bool = False,
         adapter: LoRA | None = None,
+        dtype: Dtype = "float32",
         dropout: bool = False,
         compute: Compute = Compute(),  # noqa: B008 - frozen
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=2e-5, weight_decay=0.0),
         scheduler: LRSchedulerCallable | None = lambda optimizer: WarmupCosine(optimizer, warmup=0.1),
     ) -> None:
-        super().__init__(policy, random_init, adapter, dropout, compute, optimizer, scheduler)
+        super().__init__(policy, random_init, adapter, dropout, compute, optimizer, scheduler, dtype)
 
     def row_figures(self, batch: RowBatch) -> dict[str, Tensor]:
         """Of a pair, the summed log-probs of both sides."""
