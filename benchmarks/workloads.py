@@ -5,19 +5,21 @@ A workload is a folder that both sides load by their own code: `model/` (config,
 """
 
 import ast
+import itertools
 import random
 import sysconfig
 import tokenize as python_source
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lit_pref.data.formats.pairs import read_pairs
-from lit_pref.data.formats.write import write_pairs
+from lit_pref.data.formats.write import without_tokens, write_pairs
+from lit_pref.data.tokens.encoding import rendering
 from lit_pref.data.tokens.tokenize import tokenize
 from lit_pref.models import load_causal_lm, load_tokenizer
 from lit_pref.tasks import CodeTask
@@ -83,10 +85,33 @@ def materialize(workload: Workload, folder: Path, pairs: int, seed: int = 0) -> 
     return folder
 
 
-def useful_flops_per_token(folder: Path, rewards: bool = False) -> float:
+def of_model(model: Path, pairs: Path, folder: Path, count: int, seed: int = 0) -> Path:
+    """Write the folder of a model that there is, and of pairs of a file that come next to each other by a seed.
+
+    Conversations are written out by the model's template, so that both sides tokenize the same text.
+    """
+    folder.mkdir(parents=True)
+    (folder / "model").symlink_to(model.resolve(), target_is_directory=True)
+    tokenizer = load_tokenizer(str(model))
+    records = list(read_pairs(str(pairs)).records)
+    random.Random(seed).shuffle(records)
+    written = [_as_text(pair, tokenizer) for pair in records[:count]]
+    write_pairs(folder / "pairs.parquet", list(itertools.islice(itertools.cycle(written), count)))
+    return folder
+
+
+def _as_text(pair: PreferencePair, tokenizer: Any) -> PreferencePair:
+    if isinstance(pair.prompt, str):
+        return without_tokens(pair)
+    chosen, rejected = (side[0]["content"] for side in (pair.chosen, pair.rejected) if not isinstance(side, str))
+    return PreferencePair(rendering(pair.prompt, tokenizer, generation_prompt=True), chosen, rejected)
+
+
+def useful_flops_per_token(folder: Path, rewards: bool = False, frozen: bool = False) -> float:
     """Floating-point operations that training needs for each counted token (prompts counted twice).
 
-    6 for each weight and token that passes it once, a multiplication and an addition forward and twice that backward:
+    6 for each weight and token that passes it once, a multiplication and an addition forward and twice that backward,
+    4 where weights are frozen under an adapter, whose own few are left out:
     prompts pass the layers once, completion tokens alone meet the head, and the last layer gives keys and values of
     all tokens, everything else where log-probs are read (rewards: at the last tokens alone, and no head). Attention's
     products come on top. What is computed again (a head's logits in the backward pass) is not useful and does not
@@ -108,7 +133,7 @@ def useful_flops_per_token(folder: Path, rewards: bool = False) -> float:
         of_read = [prompt + length for length in lengths] if rewards else of_completions
         looks += (config.num_hidden_layers - 1) * (prompt**2 / 2 + sum(of_completions)) + sum(of_read)
         counted += tree.repeated_length
-    return 6 * (weights + 2 * width * looks) / counted
+    return ((4 if frozen else 6) * weights + 6 * 2 * width * looks) / counted
 
 
 def save_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int = 0) -> None:
@@ -199,4 +224,4 @@ def long_prompt_pairs(
 def embedded_pairs(count: int, seed: int) -> list[PreferencePair]:
     """The embedded task's references, each against that of another problem."""
     problems = CodeTask().problems("train", count + 1, seed)
-    return [PreferencePair(a.prompt, a.reference, b.reference) for a, b in pairwise(problems)]
+    return [PreferencePair(a.prompt, a.reference, b.reference) for a, b in itertools.pairwise(problems)]

@@ -99,3 +99,48 @@ def test_codepmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "| PMP |" in capsys.readouterr().out
     assert (tmp_path / "codepmp.png").stat().st_size > 10_000
     assert len((tmp_path / "codepmp.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_dpo_of_a_pretrained_model_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import cells, real_code_dpo, real_code_dpo_figures
+
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    task = ["--task", "CodeTask"]  # in place of MBPP and HumanEval, which the policy cannot do
+    monkeypatch.setattr(real_code_dpo, "BENCHMARKS", {"mbpp": task, "human_eval": [*task, "--seed", "1"]})
+    monkeypatch.setattr(sys, "argv", _real_code_dpo(tmp_path))
+    commands: list[str] = []
+    run = cells.lit_pref
+
+    def counted(arguments: Any, **settings: Any) -> None:
+        commands.append(arguments[0])
+        run(arguments, **settings)
+
+    monkeypatch.setattr(cells, "lit_pref", counted)
+    real_code_dpo.main()
+    assert commands == ["fit", "evaluate", "evaluate"] * 4
+    table = tmp_path / "real_code_dpo.csv"
+    rows = cells.rows(table)
+    assert [row["arm"] for row in rows] == ["start", "rft", "dpo", "dpo_budget"]
+    start, dpo = rows[0], rows[2]
+    counts = json.loads(start["train"])
+    assert start["steps"] == "0" and float(start["validation/chosen_fall"]) == 0
+    assert counts["problems"] == 40 and counts == json.loads(dpo["train"]) and int(dpo["steps"]) > 0
+    assert len(start["mbpp/passed"]) == 1 + 10
+    assert float(start["mbpp/pass@1"]) == pytest.approx(start["mbpp/passed"].count("1") / 10)
+    # A row that is lost is made again of what its cell left, and nothing is run twice.
+    commands.clear()
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    real_code_dpo.main()
+    assert commands == [] and cells.rows(table) == rows
+    text = real_code_dpo_figures.table(rows)
+    assert "| DPO + budget | 1 |" in text and "40 problems" in text
+
+
+def _real_code_dpo(folder: Path) -> list[str]:
+    """Its command line on the embedded world."""
+    evaluation = {"class_path": "PassAtK", "init_args": {"task": {"class_path": "CodeTask"}, "problems": 10}}
+    measured = {"evaluations": [evaluation, {"class_path": "PairAccuracy"}]}
+    callbacks = json.dumps([{"class_path": "BeforeAfter", "init_args": measured}])
+    command = ["real_code_dpo", "--model", "embedded:coder", "--config", "configs/dpo.yaml", "--dtype", "float32"]
+    command += ["--seeds", "0", "--quick", "--results", str(folder), "--runs_folder", str(folder / "runs")]
+    return [*command, "--", f"--trainer.callbacks={callbacks}", "--data.batch_size=4"]

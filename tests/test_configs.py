@@ -13,9 +13,9 @@ from lit_pref.cli.main import main
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))
 # Overlays (a trainer alone, a machine) complete another configuration and cannot run by themselves.
-CONFIGS = [path for path in ALL if {"model", "data"} <= yaml.safe_load(path.read_text()).keys()]
-# What the papers trained takes models and data of the hub and GPUs: those and the devices are replaced.
-PAPER = ROOT / "configs" / "paper"
+CONFIGS = [path for path in ALL if {"model", "data", "trainer"} <= yaml.safe_load(path.read_text()).keys()]
+# What takes models and data of the hub, and what the papers trained GPUs: those and the devices are replaced.
+ELSEWHERE = ("paper", "real")
 ON_PAPER = ["--model.policy=embedded:coder", "--trainer.precision=32-true", "--trainer.strategy=auto"]
 EMBEDDED_TASKS = {
     "HumanEval": "CodeTask",
@@ -104,7 +104,7 @@ def embedded(value: Any) -> Any:
 
 def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
     """Options that put the embedded world, or a file of rows, in place of a paper's data."""
-    if written["class_path"] == "TaskPairsDataModule":
+    if written["class_path"] in ("TaskPairsDataModule", "ExecutionPairsDataModule"):
         return [f"--data.task={json.dumps(embedded(written['init_args']['task']))}"]
     rows = [{"prompt": f"# add {i}\n", "chosen": "    return x + 1\n", "rejected": "    x\n"} for i in range(160)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -113,7 +113,7 @@ def embedded_data(written: Mapping[str, Any], folder: Path) -> list[str]:
 
 # Each of another one's kind, with other sizes or another model: trained by the slow tests.
 TWINS = {"code_dpo_codellama", "code_dpo_codeqwen", "codepmp_rm_logiqa2", "codepmp_pmp_qwen2_7b"}
-TWINS |= {"coder_strong", "coder_weak"}
+TWINS |= {"coder_strong", "coder_weak", "code_dpo_qwen_0.5b"}
 
 
 def trained(config: Path) -> Any:
@@ -142,7 +142,7 @@ def test_trains_two_steps(
     callbacks = written["trainer"]["callbacks"]
     place = [f"--runs_folder={tmp_path}", "--run_name=run"]
     steps = ["--trainer.max_epochs=2", "--trainer.max_steps=2", "--trainer.log_every_n_steps=1"]
-    if config.is_relative_to(PAPER):
+    if config.parent.name in ELSEWHERE:
         callbacks = embedded(callbacks)
         steps += [*ON_PAPER, *embedded_data(written["data"], tmp_path)]
     main(
