@@ -29,7 +29,7 @@ from lit_pref.models.causal_lm import (
 )
 from lit_pref.models.export import export_model
 from lit_pref.models.heads import lm_head
-from lit_pref.models.modes import evaluating
+from lit_pref.models.modes import computed_buffers_kept, evaluating
 from lit_pref.models.rope import forget_length, rope_regime
 from lit_pref.models.score_head import (
     ScoreHead,
@@ -52,6 +52,7 @@ __all__ = [
     "base_fingerprint",
     "check_scoring",
     "check_vocabulary",
+    "computed_buffers_kept",
     "computed_fingerprint",
     "difference",
     "evaluating",

@@ -29,6 +29,7 @@ from lit_pref.models import (
     attach,
     check_scoring,
     check_vocabulary,
+    computed_buffers_kept,
     evaluating,
     lm_head,
     load_causal_lm,
@@ -116,6 +117,11 @@ class _LanguageModule(LightningModule):
         self.base_fingerprint = weights_fingerprint(self.model)
         attach(self.model, adapter, seed=torch.initial_seed())
         self.strict_loading = False  # the base is in no checkpoint
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_LanguageModule":
+        """As torch's, for moves and casts; also of `--trainer.precision bf16-true`."""
+        with computed_buffers_kept(self):
+            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
 
     def adapter_off(self) -> AbstractContextManager[None]:
         """The policy with its adapter switched off, that is its base; unchanged without an adapter."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lit_pref.errors import UserError
 from lit_pref.machine.progress import progress_bar
-from lit_pref.models import load_causal_lm, weights_fingerprint
+from lit_pref.models import computed_buffers_kept, load_causal_lm, weights_fingerprint
 from lit_pref.storage.arrays import ArrayCache
 from lit_pref.types import RowBatch
 
@@ -197,7 +197,8 @@ class Reference:
                 "cannot be scored again: put them back, or start a new run"
             )
         trained = module.model
-        module.model = start.to(module.device, trained.dtype)
+        with computed_buffers_kept(start):
+            module.model = start.to(module.device, trained.dtype)
         try:
             yield
         finally:

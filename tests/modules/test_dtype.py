@@ -162,3 +162,14 @@ def test_a_processor_without_bf16_is_told_of_once(
     told = [line for line in capsys.readouterr().err.splitlines() if "bf16 instructions" in line]
     assert [line.partition(":")[0] for line in told] == ([] if asked is None else [asked])
     processors.tell_slow_bf16.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore:.*bf16-true.*")
+def test_a_run_in_true_half_precision_rounds_weights_and_no_positions(policy: str, tmp_path: Path):
+    module = made("dpo", policy, adapter=None, dtype="float32")
+    exact = module.model.model.rotary_emb.inv_freq.clone()
+    trainer_for(tmp_path, precision="bf16-true", max_steps=1).fit(module, pairs(tmp_path))
+    assert module.model.dtype == torch.bfloat16
+    found = module.model.model.rotary_emb.inv_freq
+    assert found.dtype == torch.float32 and torch.equal(found, exact)
+    assert {name for name in module.state_dict() if "inv_freq" in name} == set()
