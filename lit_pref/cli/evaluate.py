@@ -1,13 +1,12 @@
 """`lit-pref evaluate`: pass@k of a policy, a server or a file of samples on a task, with its 95% interval.
 
-Keeps every sample with its verdict, and what the figures were made of. Not covered: going on with sampling that was
-interrupted (its samples are on the disk before grading begins); models that need more than one device, which a server
-holds better; reward models, whose recipe is `evaluate_reward.py`.
+Keeps every sample with its verdict, and what the figures were made of; an interrupted run goes on where it was, sample
+by sample (`unfinished.py`). Not covered: models that need more than one device, which a server holds better; reward
+models, whose recipe is `evaluate_reward.py`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -17,22 +16,25 @@ from rich import get_console
 import lit_pref.tasks  # noqa: F401 - its classes are found by their bare name once imported
 from lit_pref.cli.evaluate_reward import REWARD
 from lit_pref.cli.export import read_option
-from lit_pref.cli.functions import Recipe, of_option, results_folder, run_command, writable_folder
+from lit_pref.cli.functions import Recipe, of_option, results_folder, run_command
+from lit_pref.cli.unfinished import forget, unfinished
 from lit_pref.data.reading.sample_files import Samples, read_samples, write_samples
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import HarnessError, problems_of
-from lit_pref.generation import LocalGenerator
 from lit_pref.generation.local import MAX_TOKENS
-from lit_pref.generation.policy import open_policy
+from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.machine.progress import progress_bar
 from lit_pref.models.checkpoints import checkpoint_model
 from lit_pref.reports.record import circumstances
 from lit_pref.reports.results import Results, evaluation_results
+from lit_pref.sampling import Draw, SamplingJob
+from lit_pref.sampling.drawing import draw_all, of_journal, tell_cut, to_journal
 from lit_pref.sampling.grading import grade
 from lit_pref.storage.files import JsonValue, write_json
+from lit_pref.storage.journal import Journal
 from lit_pref.tasks.references import gradable
-from lit_pref.types import Generator, Problem, Sampling, Split, Task, Verdict
+from lit_pref.types import Drawn, Dtype, Generator, Problem, Sampling, Split, Task, Verdict
 
 _DESCRIPTION = (
     "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
@@ -53,6 +55,7 @@ def evaluate(
     samples: int = 1,
     sampling: Sampling = Sampling(temperature=0.0, max_new_tokens=512),  # noqa: B008 - frozen
     seed: int = 0,
+    dtype: Dtype = "float32",
     max_tokens_per_batch: int = MAX_TOKENS,
     output: Path | None = None,
 ) -> None:
@@ -60,7 +63,7 @@ def evaluate(
 
     Args:
         task: CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus or CustomCodeTask; arguments as in --task.source FILE.
-        policy: whose completions: an embedded model, a model folder or a hub id, run in this process in fp32.
+        policy: whose completions: an embedded model, a model folder or a hub id, run in this process.
         checkpoint: or a run's `.ckpt` file.
         generator: or a Generator by its class, as OpenAIGenerator for a server.
         samples_file: or a file of rows with task_id and completion, as HumanEval's own harness takes them, or with
@@ -71,9 +74,11 @@ def evaluate(
         samples: completions a problem, at least the largest k; of a samples_file all are taken.
         sampling: how completions are drawn; greedy by default.
         seed: draws problems and samples.
+        dtype: of a policy's or checkpoint's weights; bfloat16 halves memory, and time where the hardware has it.
         max_tokens_per_batch: tokens that a policy or checkpoint holds side by side; a completion counts with its prompt
             and the most that it may take.
-        output: the folder for results.json and samples.jsonl; runs/evaluate/<task>/<time> by default.
+        output: the folder for results.json and samples.jsonl; runs/evaluate/<task>/<time> by default. The same command
+            goes on with what an interrupted run has left there.
     """
     origins = {"policy": policy, "checkpoint": checkpoint, "generator": generator, "samples_file": samples_file}
     named = [f"--{name}" for name, value in origins.items() if value is not None]
@@ -92,14 +97,15 @@ def evaluate(
     else:
         _check_settings(ks, samples, sampling, max_tokens_per_batch)
         found = gradable(task, chosen)
-        generator, origin = _opened(policy, checkpoint, generator, max_tokens_per_batch)
-        folder = writable_folder("--output", folder)
-        sampling = task.with_stops(sampling)
-        drawn = _draw(generator, task, found.problems, samples, sampling, seed)
-        origin["sampling"] = asdict(sampling)
-    sampled = time.monotonic()
+        sampled, origin = _opened(policy, checkpoint, generator, dtype)
+        job = SamplingJob.of(task, found.problems, sampled, Draw(samples, sampling, seed), max_tokens_per_batch)
+        with unfinished(output, job) as (folder, journal):
+            drawn = _draw(job, journal)
+        earlier = {"completions_of_earlier_runs": len(journal.rows)} if journal and journal.rows else {}
+        origin |= {"sampling": asdict(job.sampling), **earlier}
+    drawn_at = time.monotonic()
     verdicts = _graded(task, found.problems, drawn, folder / "samples.jsonl")
-    seconds = {"sampling": sampled - start, "grading": time.monotonic() - sampled}
+    seconds = {"sampling": drawn_at - start, "grading": time.monotonic() - drawn_at}
     try:
         results = evaluation_results(found.problems, drawn, verdicts, ks, found.left_out)
     except HarnessError as error:
@@ -107,14 +113,15 @@ def evaluate(
             f"{error}; no figure is given, since it would blame the model. Verdicts: {folder / 'samples.jsonl'}"
         ) from error
     _report(results, seconds, task, split, {**origin, "seed": seed}, folder)
+    forget(folder)
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
 def _opened(
-    policy: str | None, checkpoint: Path | None, generator: Generator | None, max_tokens_per_batch: int
-) -> tuple[Generator, dict[str, JsonValue]]:
+    policy: str | None, checkpoint: Path | None, generator: Generator | None, dtype: Dtype
+) -> tuple[OpenPolicy | Generator, dict[str, JsonValue]]:
     """Who samples, and what the record says of it."""
     if generator is not None:
         return generator, {"generator": repr(generator)}
@@ -125,11 +132,12 @@ def _opened(
             raise UserError(f"--checkpoint: {checkpoint} is a reward model, which writes nothing: give one of a policy")
         policy, model = content["lit_pref"]["policy"], checkpoint_model(checkpoint, content)
     assert policy is not None
-    opened = open_policy(policy, model)
-    return opened.generator(max_tokens_per_batch), {
+    opened = open_policy(policy, model, dtype=dtype)
+    return opened, {
         **({} if checkpoint is None else {"checkpoint": str(checkpoint)}),
         "policy": policy,
         "weights": opened.weights,
+        "dtype": dtype,
         "tokenizer": tokenizer_identity(opened.tokenizer),
     }
 
@@ -138,22 +146,27 @@ def _of_file(samples: Path) -> dict[str, JsonValue]:
     return {"samples_file": str(samples), "digest": blake2b(samples.read_bytes(), digest_size=16).hexdigest()}
 
 
-def _draw(
-    generator: Generator, task: Task, problems: Sequence[Problem], samples: int, sampling: Sampling, seed: int
-) -> Samples:
-    prompts = [problem.prompt for problem in problems]
-    with progress_bar(f"Sampling {task.name}", len(prompts) * samples) as advance, _interrupted("which samples anew"):
-        if isinstance(generator, LocalGenerator):
-            generator.on_progress = lambda done, total: advance(done)
-        return Samples(generator.generate(prompts, samples, sampling, seed), ends_known=True)
+def _draw(job: SamplingJob, journal: Journal | None) -> Samples:
+    """The completions that the journal does not hold are drawn, and each is kept in it."""
+    found = of_journal(journal.rows) if journal else {}
+    prompts = [problem.prompt for problem in job.problems]
+
+    def keep(drawn: Drawn) -> None:
+        if journal is not None:
+            journal.append(to_journal(drawn))
+
+    with progress_bar(f"Sampling {job.task.name}", len(prompts) * job.draw.samples, len(found)) as advance:
+        draw = job.draw._replace(sampling=job.sampling)
+        completions = draw_all(job.generator, prompts, draw, found, keep, advance)
+    tell_cut([each for several in completions for each in several], job.sampling)
+    return Samples(completions, ends_known=True)
 
 
 def _graded(task: Task, problems: Sequence[Problem], drawn: Samples, path: Path) -> list[list[Verdict]]:
     """Verdicts, which stand beside the samples at `path` then."""
     write_samples(path, problems, drawn)
-    again = f"with --samples_file {path} in place of who samples"
     texts = [[completion.text for completion in several] for several in drawn.completions]
-    with progress_bar(f"Grading {task.name}", sum(map(len, texts))) as advance, _interrupted(again):
+    with progress_bar(f"Grading {task.name}", sum(map(len, texts))) as advance:
         verdicts = grade(task, problems, texts, advance)
     write_samples(path, problems, drawn, verdicts)
     return verdicts
@@ -201,15 +214,6 @@ def _check_samples(drawn: Samples, problems: Sequence[Problem], ks: Sequence[int
     fewest, name = min((len(several), each.id) for each, several in zip(problems, drawn.completions, strict=True))
     if fewest < max(ks):
         raise UserError(f"--k: pass@{max(ks)} needs at least {max(ks)} samples a problem, {name!r} has {fewest}")
-
-
-@contextmanager
-def _interrupted(again: str) -> Iterator[None]:
-    """Say with Ctrl-C how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command, {again}") from None
 
 
 def run(arguments: list[str]) -> None:

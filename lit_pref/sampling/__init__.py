@@ -1,15 +1,15 @@
 """Samples of problems with their verdicts, and what is made of them: pairs, demonstrations."""
 
+from lit_pref.sampling.drawing import Draw
 from lit_pref.sampling.execution import (
-    Draw,
     ExecutionPairs,
-    GradedSample,
     PairStrategy,
     distinct_answers,
     execution_pairs,
     passing_demonstrations,
 )
 from lit_pref.sampling.graded_samples import GradedSamples, SamplingJob, cached_samples, kept_samples
+from lit_pref.sampling.grading import GradedSample
 
 __all__ = [
     "Draw",

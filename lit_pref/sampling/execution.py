@@ -10,15 +10,13 @@ of the harness. Each is counted.
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from typing import Literal, NamedTuple
 
 from lit_pref.data.formats.prompts import response
-from lit_pref.sampling.grading import grade
-from lit_pref.types import Completion, Demonstration, Generator, Outcome, PreferencePair, Problem, Sampling, Task, Text
+from lit_pref.sampling.grading import GradedSample
+from lit_pref.types import Demonstration, Outcome, PreferencePair, Text
 
 PairStrategy = Literal["random", "best_vs_worst", "length_matched"]
 """How a problem's pairs are chosen.
@@ -50,25 +48,6 @@ _COUNTED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GradedSample:
-    """A completion of a problem, how its execution ended, and the first case that failed, where there is one."""
-
-    problem_id: str
-    prompt: Text
-    completion: Completion
-    outcome: Outcome
-    case: int | None = None
-
-
-class Draw(NamedTuple):
-    """What is drawn of a policy: how many completions a problem, by which sampling, with which seed."""
-
-    samples: int
-    sampling: Sampling
-    seed: int
-
-
 class ExecutionPairs(NamedTuple):
     """Pairs, and what became of problems and samples.
 
@@ -84,47 +63,6 @@ class ExecutionPairs(NamedTuple):
     def summary(self) -> str:
         """The counts in one line."""
         return ", ".join(f"{count:,} {what}" for what, count in self.counts.items() if count)
-
-
-def sample_and_grade(
-    task: Task,
-    generator: Generator,
-    shards: Iterable[tuple[int, Sequence[Problem]]],
-    draw: Draw,
-    keep: Callable[[int, list[GradedSample]], None],
-) -> None:
-    """Sample each numbered shard's problems and grade them; `keep` gets each graded shard, in order.
-
-    One shard is graded while the next is sampled: the model and the sandbox are different processes.
-    """
-    sampling = task.with_stops(draw.sampling)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="grading") as grading:
-        pending: tuple[int, Future[list[GradedSample]]] | None = None
-        try:
-            for number, problems in shards:
-                prompts = [problem.prompt for problem in problems]
-                completions = generator.generate(prompts, draw.samples, sampling, draw.seed * 10_007 + number)
-                if pending is not None:
-                    keep(pending[0], pending[1].result())
-                pending = number, grading.submit(grade_samples, task, problems, completions)
-            if pending is not None:
-                keep(pending[0], pending[1].result())
-        except BaseException:
-            # Without this, leaving the block would wait for a shard that nobody will keep.
-            grading.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def grade_samples(
-    task: Task, problems: Sequence[Problem], completions: Sequence[Sequence[Completion]]
-) -> list[GradedSample]:
-    """Grade every completion; equal texts of one problem are run once."""
-    verdicts = grade(task, problems, [[each.text for each in several] for several in completions])
-    return [
-        GradedSample(problem.id, problem.prompt, completion, verdict.outcome, verdict.case)
-        for problem, *both in zip(problems, completions, verdicts, strict=True)
-        for completion, verdict in zip(*both, strict=True)
-    ]
 
 
 def execution_pairs(

@@ -7,44 +7,28 @@ Not covered: pruning what is no longer used.
 """
 
 import inspect
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import partial
 from hashlib import blake2b
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, NamedTuple
 
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.errors import UserError
+from lit_pref.generation.local import MAX_TOKENS
 from lit_pref.generation.policy import OpenPolicy
 from lit_pref.machine.progress import progress_bar
-from lit_pref.sampling.execution import Draw, GradedSample, sample_and_grade
-from lit_pref.storage.arrays import keep_in_memory
+from lit_pref.sampling.drawing import Draw, draw_all, tell_cut
+from lit_pref.sampling.grading import GradedSample, sample_and_grade
+from lit_pref.sampling.store import SampleStore
 from lit_pref.storage.files import JsonValue, provenance_digest
-from lit_pref.storage.shards import ShardWriter
-from lit_pref.types import Completion, Generator, Outcome, Problem, Task
+from lit_pref.types import Completion, Generator, Problem, Sampling, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("prompt", pa.string()),  # plain text, or else:
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("completion", pa.string()),
-        ("completion_ids", pa.list_(pa.int32())),
-        ("logps", pa.list_(pa.float32())),
-        ("finished", pa.bool_()),
-        ("outcome", pa.string()),
-        ("case", pa.int32()),
-    ]
-)
 _SHARD_PROBLEMS = 250
 
 
@@ -52,7 +36,8 @@ _SHARD_PROBLEMS = 250
 class SamplingJob:
     """Who samples which problems, and how.
 
-    policy: what tells the sampled policy apart: the fingerprint of its weights, or a server and a model's name.
+    policy: what tells the sampled policy apart: the fingerprint of its weights, or a server and a model's name; None
+        where nothing does.
     tokenizer: `tokenizer_fingerprint` of the policy's; None where only a server knows it.
     """
 
@@ -64,14 +49,33 @@ class SamplingJob:
     tokenizer: str | None
 
     @classmethod
-    def of(cls, task: Task, problems: Sequence[Problem], sampled: OpenPolicy | Generator, draw: Draw) -> "SamplingJob":
-        """Of an open policy, or of a generator, which says itself what it is."""
+    def of(
+        cls,
+        task: Task,
+        problems: Sequence[Problem],
+        sampled: OpenPolicy | Generator,
+        draw: Draw,
+        max_tokens_per_batch: int = MAX_TOKENS,
+    ) -> "SamplingJob":
+        """Of an open policy, or of a generator, which says itself what it is.
+
+        max_tokens_per_batch: tokens that a policy holds side by side.
+        """
         if isinstance(sampled, Generator):
-            return cls(task, problems, sampled, draw, generator_identity(sampled), None)
-        return cls(task, problems, sampled.generator(), draw, sampled.weights, tokenizer_fingerprint(sampled.tokenizer))
+            identity = generator_identity(sampled) if is_dataclass(sampled) else None
+            return cls(task, problems, sampled, draw, identity, None)
+        generator, tokenizer = sampled.generator(max_tokens_per_batch), tokenizer_fingerprint(sampled.tokenizer)
+        return cls(task, problems, generator, draw, sampled.weights, tokenizer)
+
+    @property
+    def sampling(self) -> Sampling:
+        """With the stops of the task."""
+        return self.task.with_stops(self.draw.sampling)
 
     def provenance(self) -> dict[str, JsonValue]:
-        """All that the samples depend on."""
+        """All that the samples depend on; Raises UserError for a generator that does not say what it is."""
+        if self.policy is None:
+            generator_identity(self.generator)
         # With their tests: a verdict is of these, whatever the problem is called.
         tested = [(p.id, p.prompt, p.cases, p.check, p.entry_point, p.answer) for p in self.problems]
         return {
@@ -81,9 +85,9 @@ class SamplingJob:
             "policy": self.policy,
             "tokenizer": self.tokenizer,
             "samples": self.draw.samples,
-            "sampling": asdict(self.task.with_stops(self.draw.sampling)),
+            "sampling": asdict(self.sampling),
             "seed": self.draw.seed,
-            "format": 4,
+            "format": 5,
         }
 
 
@@ -109,29 +113,38 @@ def cached_samples(root: Path, job: SamplingJob, name: str) -> GradedSamples:
     """
     provenance = job.provenance()
     folder = root / "execution" / f"{job.task.name}-{provenance_digest(provenance)}"
-    return _graded(job, _Store(folder, provenance, cache=root), name)
+    return _graded(job, SampleStore(folder, provenance, cache=root), name)
 
 
 def kept_samples(folder: Path, job: SamplingJob, name: str) -> GradedSamples:
     """As `cached_samples`, in the given folder; Raises UserError where it was made otherwise or cannot be written."""
-    return _graded(job, _Store(folder, job.provenance(), cache=None), name)
+    return _graded(job, SampleStore(folder, job.provenance(), cache=None), name)
 
 
-def _graded(job: SamplingJob, store: "_Store", name: str) -> GradedSamples:
-    problems, samples = job.problems, job.draw.samples
+def _graded(job: SamplingJob, store: SampleStore, name: str) -> GradedSamples:
+    problems = job.problems
     shards = [problems[start : start + _SHARD_PROBLEMS] for start in range(0, len(problems), _SHARD_PROBLEMS)]
     if missing := store.read(len(shards)):
+        with closing(store):
+            begun = sum(len(store.drawn(index)) for index in missing if store.begun(index))
+            done, tokens = sum(map(len, store.shards.values())) + begun, 0
+            with progress_bar(f"Sampling and running {name}", len(problems) * job.draw.samples, done) as advance:
 
-        def done() -> int:
-            return min(len(store.shards) * _SHARD_PROBLEMS, len(problems)) * samples
+                def sample(index: int, problems: Sequence[Problem]) -> list[list[Completion]]:
+                    nonlocal done, tokens
+                    found, here, drawn = store.drawn(index), done, tokens
 
-        with progress_bar(f"Sampling and running {name}", len(problems) * samples, done()) as advance:
+                    def tell(ended: int, new: int) -> None:
+                        nonlocal done, tokens
+                        done, tokens = here + ended - len(found), drawn + new
+                        advance(done, tokens)
 
-            def keep(index: int, graded: list[GradedSample]) -> None:
-                store.keep(index, graded)
-                advance(done())
+                    draw = Draw(job.draw.samples, job.sampling, job.draw.seed * 10_007 + index)
+                    prompts = [problem.prompt for problem in problems]
+                    return draw_all(job.generator, prompts, draw, found, partial(store.add, index), tell)
 
-            sample_and_grade(job.task, job.generator, ((index, shards[index]) for index in missing), job.draw, keep)
+                sample_and_grade(job.task, ((index, shards[index]) for index in missing), sample, store.keep)
+        tell_cut([each.completion for index in missing for each in store.shards[index]], job.sampling)
     store.finish(len(shards))
     graded = [sample for index in range(len(shards)) for sample in store.shards[index]]
     return GradedSamples(graded, store.folder, store.kept)
@@ -152,93 +165,3 @@ def generator_identity(generator: Generator) -> JsonValue:
         )
     compared = {each.name: getattr(generator, each.name) for each in fields(generator) if each.compare}
     return {"generator": type(generator).__qualname__, **compared}
-
-
-class _Store:
-    """Graded shards in memory, and on the disk as long as that can be written.
-
-    cache: the cache folder that `folder` lies in, which a run can do without; None raises what stops the writing.
-    kept: all that is in memory is on the disk.
-    """
-
-    def __init__(self, folder: Path, provenance: dict[str, JsonValue], cache: Path | None) -> None:
-        self.folder, self.kept = folder, True
-        self.shards: dict[int, list[GradedSample]] = {}
-        self._cache = cache
-        self._writer: ShardWriter | None = None
-        with self._writing():
-            self._writer = ShardWriter(folder, provenance, SCHEMA, cache is not None)
-
-    def read(self, total: int) -> list[int]:
-        """Take what earlier runs kept; which of so many shards are missing."""
-        if self._writer is None:
-            return list(range(total))
-        missing = self._writer.missing(total)
-        self.shards = {index: _read(self._writer.path(index)) for index in range(total) if index not in missing}
-        return missing
-
-    def keep(self, index: int, samples: list[GradedSample]) -> None:
-        self.shards[index] = samples
-        with self._writing():
-            if self._writer is not None:
-                counts = Counter(sample.outcome.value for sample in samples)
-                self._writer.write(index, [_to_row(sample) for sample in samples], counts)
-
-    def finish(self, total: int) -> None:
-        """Declare the folder complete, where it is."""
-        if self.kept and self._writer is not None and not self._writer.complete:
-            with self._writing():
-                self._writer.finish(total)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, UserError) as error:
-            if self._cache is None:
-                raise
-            keep_in_memory(self._cache, error)
-            self.kept = False
-
-
-def _to_row(sample: GradedSample) -> dict[str, object]:
-    completion = sample.completion
-    is_text = isinstance(sample.prompt, str)
-    return {
-        "problem_id": sample.problem_id,
-        "prompt": sample.prompt if is_text else None,
-        "messages": None if is_text else sample.prompt,
-        "completion": completion.text,
-        "completion_ids": completion.token_ids,
-        "logps": completion.logps,
-        "finished": completion.finished,
-        "outcome": sample.outcome.value,
-        "case": sample.case,
-    }
-
-
-def _read(path: Path) -> list[GradedSample]:
-    """Column by column: half the time that rows as dictionaries take."""
-    table = pq.read_table(path)
-    completions = map(
-        Completion,
-        table["completion"].to_pylist(),
-        _lists(table["completion_ids"]),
-        _lists(table["logps"]),
-        table["finished"].to_pylist(),
-    )
-    prompts = table["prompt"].to_pylist()
-    if table["prompt"].null_count:
-        turns = table["messages"].to_pylist()
-        prompts = [tuple(messages) if text is None else text for text, messages in zip(prompts, turns, strict=True)]
-    outcomes = map(Outcome, table["outcome"].to_pylist())
-    problems, cases = table["problem_id"].to_pylist(), table["case"].to_pylist()
-    rows = zip(problems, prompts, completions, outcomes, cases, strict=True)
-    return [GradedSample(*row) for row in rows]
-
-
-def _lists(column: pa.ChunkedArray) -> list[tuple[Any, ...]]:
-    """A tuple a row of a column of lists."""
-    rows = column.combine_chunks()
-    ends, values = rows.offsets.to_pylist(), rows.flatten().tolist()
-    return [tuple(values[start - ends[0] : end - ends[0]]) for start, end in pairwise(ends)]

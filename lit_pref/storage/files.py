@@ -38,7 +38,7 @@ def publishing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             remove(temporary)
@@ -101,7 +101,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The error of a file that cannot be written, with what to do about a full disk."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: cannot be written: {error.strerror or error}")
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
@@ -116,3 +117,9 @@ def provenance_digest(provenance: JsonValue) -> str:
     """16 hex digits that name what made some data: equal for equal JSON, whatever the order of keys."""
     text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def differences(there: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> str:
+    """What two provenances do not share, for a message; empty where they are equal."""
+    keys = sorted(key for key in there.keys() | now.keys() if there.get(key, "absent") != now.get(key, "absent"))
+    return "; ".join(f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in keys)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lit_pref.errors import UserError
-from lit_pref.storage.files import JsonValue, provenance_digest, remove, replacing, write_json
+from lit_pref.storage.files import JsonValue, differences, provenance_digest, remove, replacing, write_json
 
 MANIFEST = "manifest.json"
 SHARDS = "part-*.parquet"
@@ -137,15 +137,7 @@ class ShardWriter:
     def _check_provenance(self) -> None:
         there = read_manifest(self.folder)["provenance"]
         assert isinstance(there, dict)  # read_manifest refuses anything else
-        keys = sorted(
-            key
-            for key in there.keys() | self.provenance.keys()
-            if there.get(key, "absent") != self.provenance.get(key, "absent")
-        )
-        if keys:
-            changes = "; ".join(
-                f"{k}: {there.get(k, 'absent')} there, {self.provenance.get(k, 'absent')} now" for k in keys
-            )
+        if changes := differences(there, self.provenance):
             raise UserError(f"{self.folder}: was made otherwise ({changes}); name another folder or delete this one")
 
     @property

@@ -81,13 +81,14 @@ def test_prints_a_line_where_there_is_no_terminal(tmp_path: Path, monkeypatch: p
 def test_a_log_gets_a_line_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("lit_pref.machine.progress._EVERY", 0.0)
+    for seconds in ("_FIRST", "_EVERY"):
+        monkeypatch.setattr(f"lit_pref.machine.progress.{seconds}", 0.0)
     shown(tmp_path, monkeypatch, terminal=False)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Training")]
     # 6 rows in batches of 2
     assert [re.sub(r"[\d.,]+/s, \d:\d\d:\d\d", "R/s, T", line) for line in lines] == [
         f"Training, steps: {step} of 3, R/s, T left, train/loss 0.25" for step in (1, 2, 3)
     ]
-    monkeypatch.setattr("lit_pref.machine.progress._EVERY", 3600.0)
+    monkeypatch.setattr("lit_pref.machine.progress._FIRST", 3600.0)
     shown(tmp_path, monkeypatch, terminal=False)
     assert "Training" not in capsys.readouterr().out

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lit_pref.models import export_model, load_causal_lm, load_tokenizer, weight
 from lit_pref.sandbox import level_in_force
 from lit_pref.synthesis.checks.check_writing import write_checks
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Completion
+from lit_pref.types import Completion, Drawn, Generator
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "synthesize" / "execution_pairs.yaml"
@@ -104,17 +104,17 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr("lit_pref.sampling.graded_samples._SHARD_PROBLEMS", 4)
     whole = [*SMALL[:3], "--output", "whole", *SMALL[5:]]
     main(whole)
-    generate = LocalGenerator.generate
+    each = LocalGenerator.each
     calls: list[int] = []
 
-    def stopped(self: LocalGenerator, *arguments: Any) -> list[list[Completion]]:
+    def stopped(self: LocalGenerator, *arguments: Any) -> Iterator[Drawn]:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return generate(self, *arguments)
+        return each(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(LocalGenerator, "generate", stopped)
+        patched.setattr(LocalGenerator, "each", stopped)
         with pytest.raises(SystemExit) as exit_:
             main(SMALL)
     assert exit_.value.code == 130
@@ -182,6 +182,7 @@ def test_a_generator_by_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
         return [[Completion(text, (), (), True) for text in several] for several in texts]
 
     monkeypatch.setattr(OpenAIGenerator, "generate", generate)
+    monkeypatch.setattr(OpenAIGenerator, "each", Generator.each)
     server = ["--policy", "null", "--generator", "OpenAIGenerator", "--generator.model", "big"]
     main([*SMALL, *server, "--generator.api_key", "secret-1", "--generator.concurrency", "3"])
     assert (asked[0].model, asked[0].concurrency, asked[0].api_key) == ("big", 3, "secret-1")
@@ -219,6 +220,7 @@ def test_conversations_of_a_benchmark_become_pairs_that_train(monkeypatch: pytes
         return [[Completion(text, (), (), True) for text in two] for two in found]
 
     monkeypatch.setattr(OpenAIGenerator, "generate", generate)
+    monkeypatch.setattr(OpenAIGenerator, "each", Generator.each)
     chat = ["--task", "HumanEval", "--task.source", "add.jsonl", "--task.style", "chat", "--split", "test"]
     server = ["--policy", "null", "--generator", "OpenAIGenerator", "--generator.model", "m"]
     main([*SMALL, *chat, *server, "--problems", "null", "--samples", "2"])
@@ -484,6 +486,8 @@ def test_a_configuration_begins_with_its_command_and_resolves(config: Path, caps
         elif isinstance(value, dict) and "class_path" in value:
             assert resolved[name]["class_path"].split(".")[-1] == value["class_path"]
             assert resolved[name]["init_args"].items() >= value.get("init_args", {}).items()
+        elif isinstance(value, dict):
+            assert resolved[name].items() >= value.items()
         else:
             assert resolved[name] == value
 

@@ -31,13 +31,13 @@ ROWS = [
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of prompts of every call of the generator."""
     calls: list[int] = []
-    generate = LocalGenerator.generate
+    each = LocalGenerator.each
 
     def counted(self: LocalGenerator, prompts: Any, *arguments: Any) -> Any:
         calls.append(len(prompts))
-        return generate(self, prompts, *arguments)
+        return each(self, prompts, *arguments)
 
-    monkeypatch.setattr(LocalGenerator, "generate", counted)
+    monkeypatch.setattr(LocalGenerator, "each", counted)
     return calls
 
 

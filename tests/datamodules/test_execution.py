@@ -4,7 +4,7 @@ else on a task that runs nothing, with a policy that writes single letters.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from lit_pref.losses import DPO
 from lit_pref.models import EMBEDDED_FOLDER, LoRA, load_tokenizer
 from lit_pref.modules import DPOModule, SFTModule
 from lit_pref.tasks import CodeTask
-from lit_pref.types import Completion, Message, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
+from lit_pref.types import Drawn, Message, Outcome, Problem, Sampling, Split, Task, TokenTree, Verdict
 from tests.tiny import saved, trainer_for
 
 LETTERS = range(66, 80)  # a to n in the embedded tokenizer
@@ -81,13 +81,13 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of prompts of every call of the generator."""
     calls: list[int] = []
-    generate = LocalGenerator.generate
+    each = LocalGenerator.each
 
-    def counted(self: LocalGenerator, prompts: Any, *arguments: Any) -> list[list[Completion]]:
+    def counted(self: LocalGenerator, prompts: Any, *arguments: Any) -> Iterator[Drawn]:
         calls.append(len(prompts))
-        return generate(self, prompts, *arguments)
+        return each(self, prompts, *arguments)
 
-    monkeypatch.setattr(LocalGenerator, "generate", counted)
+    monkeypatch.setattr(LocalGenerator, "each", counted)
     return calls
 
 

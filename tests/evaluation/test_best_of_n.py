@@ -50,6 +50,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return [[Completion(t, (*ids(t).input_ids, 0), (0.0,) * 2, True) for t in several] for several in of]
 
     monkeypatch.setattr(LocalGenerator, "generate", generate)
+    monkeypatch.setattr(LocalGenerator, "each", Generator.each)
     return calls
 
 

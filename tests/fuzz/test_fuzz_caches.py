@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from lit_pref.data.tokens.cache import PairSource, token_store
 from lit_pref.data.tokens.lengths import LengthLimits
 from lit_pref.errors import UserError
-from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.drawing import Draw
 from lit_pref.sampling.graded_samples import SamplingJob, cached_samples
 from lit_pref.storage.arrays import ArrayCache, _say_once
 from lit_pref.storage.shards import ShardWriter

@@ -15,7 +15,9 @@ from lit_pref.errors import UserError
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.sampling import Draw, SamplingJob, cached_samples, execution_pairs, kept_samples
 from lit_pref.sampling.graded_samples import tokenizer_fingerprint
-from lit_pref.types import Case, Check, Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
+from lit_pref.storage.journal import Journal
+from lit_pref.types import Case, Check, Completion, Drawn, Generator, Outcome, Problem, Sampling, Task, Verdict
+from tests.journals import taken
 
 graded_samples_module = sys.modules["lit_pref.sampling.graded_samples"]
 
@@ -88,13 +90,15 @@ def test_other_tests_of_the_same_problems_are_run(tmp_path, tests):
 
 
 def test_an_interrupted_run_goes_on_with_its_shards(tmp_path):
-    # Shards hold 250 problems: interrupted when it samples the third, of which the first is graded and kept by then.
+    # Shards hold 250 problems: interrupted when it samples the third; the first is graded and kept by then, and the
+    # second's samples stand in its journal.
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, Echo(stop_after=500))
-    resumed = Echo()
-    made = make(tmp_path, resumed)
-    assert len(resumed.prompts) == 350
+    resumed, task = Echo(), Parity()
+    made = make(tmp_path, resumed, task)
+    assert len(resumed.prompts) == 100 and len(task.graded) == 350 * 3
     assert made == make(tmp_path / "in one go", Echo())
+    assert not list(tmp_path.rglob("*.drawn.jsonl"))
 
 
 def test_equal_texts_of_a_problem_are_run_once(tmp_path):
@@ -142,6 +146,92 @@ def test_a_tokenizer_without_fast_backend_is_told_by_its_vocabulary(monkeypatch)
     assert tokenizer_fingerprint(embedded_tokenizer()) != tokenizer_fingerprint(learned)
 
 
+# --- one by one -------------------------------------------------------------------------------------------------------
+
+
+class Stream(Echo):
+    """Gives completions one by one, the last sample first, and is interrupted when it has given so many."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        super().__init__(stop_after)
+        self.drawn = []
+
+    def each(self, prompts, samples, sampling, seed, done=()):
+        for row in range(len(prompts)):
+            for sample in reversed(range(samples)):
+                if (row, sample) not in done:
+                    if len(self.drawn) >= self.stop_after:
+                        raise KeyboardInterrupt
+                    self.drawn.append((prompts[row], sample))
+                    text, logp = f"{prompts[row]}-{sample}-{seed} \u2028", -1 / (3 + row)
+                    yield Drawn(row, sample, Completion(text, (row, sample), (logp, -0.0), bool(sample)))
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["cached", "kept"])
+@pytest.mark.parametrize("stop_after", [0, 1, 749, 750, 751, 1000])
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(tmp_path, stop_after, kept):
+    def samples(folder, generator):
+        job = job_of(generator, problems=400)  # shards of 750 and 450 samples
+        return (kept_samples(folder, job, "test") if kept else cached_samples(folder, job, "test")).samples
+
+    stopped, resumed = Stream(stop_after), Stream()
+    with pytest.raises(KeyboardInterrupt):
+        samples(tmp_path / "stopped", stopped)
+    found = samples(tmp_path / "stopped", resumed)
+    assert len(stopped.drawn) == stop_after and len(resumed.drawn) == 1200 - stop_after
+    assert not set(stopped.drawn) & set(resumed.drawn)
+    assert found == samples(tmp_path / "whole", Stream())
+    assert not list(tmp_path.rglob("*.drawn.jsonl"))
+
+
+def test_a_journal_of_other_samples_is_not_taken(tmp_path):
+    for policy, drawn in (("weights", 12), ("others", 7)):
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / policy, Stream(drawn), problems=30, policy=policy)
+    journals = [next((tmp_path / policy).rglob("*.drawn.jsonl")) for policy in ("weights", "others")]
+    journals[1].replace(journals[0])
+    again = Stream()
+    assert make(tmp_path / "weights", again, problems=30) == make(tmp_path / "whole", Stream(), problems=30)
+    assert len(again.drawn) == 90
+
+
+def test_where_another_process_samples_the_same_a_cache_is_filled_twice_and_a_folder_refused(tmp_path, capsys):
+    whole = make(tmp_path / "whole", Stream(), problems=4)
+    for kept in (False, True):
+        folder = tmp_path / f"{kept}"
+        with pytest.raises(KeyboardInterrupt):
+            (kept_samples if kept else cached_samples)(folder, job_of(Stream(5), problems=4), "test")
+        journal = next(folder.rglob("*.drawn.jsonl"))
+        lines = journal.read_bytes()
+        with taken(journal):
+            own = Stream()
+            if kept:
+                with pytest.raises(UserError, match="another process is writing it: wait for it to end"):
+                    kept_samples(folder, job_of(own, problems=4), "test")
+                assert own.drawn == []
+            else:
+                assert make(folder, own, problems=4) == whole and len(own.drawn) == 12
+        assert journal.read_bytes() == lines
+    assert "another process is writing it: wait for it to end; this run draws" in capsys.readouterr().out
+
+
+def test_many_cut_completions_are_told_while_there_is_time(tmp_path, capsys):
+    class Endless(Stream):
+        def each(self, *arguments):
+            yield from (
+                one._replace(completion=replace(one.completion, finished=False)) for one in super().each(*arguments)
+            )
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, Endless(16), problems=20)
+    told = "of {} completions were cut at 128 tokens: a larger sampling.max_new_tokens lets more of them end"
+    assert f"16 {told.format(16)}" in capsys.readouterr().out
+    make(tmp_path / "even", Stream(), problems=20)  # a third of them
+    assert f"20 {told.format(60)}" in capsys.readouterr().out
+    make(tmp_path / "even", Stream(), problems=20)
+    assert "were cut" not in capsys.readouterr().out
+
+
 # --- a cache that is damaged, or cannot be written --------------------------------------------------------------------
 
 
@@ -180,15 +270,21 @@ def test_on_a_full_disk_finished_shards_stay_and_the_rest_is_held_in_memory(tmp_
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
+    def full_too(self, line):
+        if shards_of(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._stream.write(line)
+
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
+        patched.setattr(Journal, "_write", full_too)
         assert make(tmp_path / "full", Echo()) == whole
     assert len(shards_of(tmp_path / "full")) == 1 and not list(tmp_path.rglob("*.tmp"))
     lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be written" in line]
     assert len(lines) == 1 and lines[0].startswith(f"{tmp_path / 'full'}: ") and "LIT_PREF_CACHE" in lines[0]
     later = Echo()
     assert make(tmp_path / "full", later) == whole
-    assert len(later.prompts) == 350  # goes on from what was finished
+    assert len(later.prompts) == 100  # goes on from what was finished, a shard and the next one's journal
 
 
 def test_where_no_folder_can_be_made_all_is_held_in_memory(tmp_path, capsys):

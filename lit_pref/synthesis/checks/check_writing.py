@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.drawing import Draw
 from lit_pref.syntax import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.assertions import assertions, literal_calls
 from lit_pref.syntax.continuation import open_function

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lit_pref.errors import UserError
 from lit_pref.generation.policy import open_policy
-from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.drawing import Draw
 from lit_pref.sampling.graded_samples import SamplingJob, cached_samples
 from lit_pref.synthesis.code_pairs.completions import Role, clipped
 from lit_pref.synthesis.code_pairs.constructions import (

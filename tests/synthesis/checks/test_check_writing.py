@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.drawing import Draw
 from lit_pref.sandbox import default_sandbox
 from lit_pref.synthesis.checks.check_filter import CheckReport, KillFilter, summarize
 from lit_pref.synthesis.checks.check_writing import check_prompt, with_checks, write_checks

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lit_pref.errors import UserError
-from lit_pref.sampling.execution import Draw
+from lit_pref.sampling.drawing import Draw
 from lit_pref.sampling.graded_samples import SamplingJob
 from lit_pref.synthesis.checks.check_filter import KillFilter
 from lit_pref.synthesis.checks.written import ProblemsWithTests, lacks_tests, refuse_untested, with_tests

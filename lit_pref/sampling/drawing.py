@@ -1,0 +1,116 @@
+"""Completions of prompts, each drawn once: those of an earlier run are taken from a journal, new ones are kept in it.
+
+Not covered: generators that give all completions at once, of which an interruption leaves none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import GeneratorType
+from typing import Any, NamedTuple
+
+from lit_pref.errors import UserError
+from lit_pref.generation import LocalGenerator
+from lit_pref.types import Completion, Drawn, Generator, Sampling, Text
+
+_SEEN, _MANY = 16, 0.5  # completions that tell of the others, and a share of cut ones that is told at once
+_FEW = 0.05  # that is told in the end
+
+
+class Draw(NamedTuple):
+    """What is drawn of a policy: how many completions a problem, by which sampling, with which seed."""
+
+    samples: int
+    sampling: Sampling
+    seed: int
+
+
+Places = Mapping[tuple[int, int], Completion]
+"""Completions by their prompt and which of its samples they are, both from 0."""
+
+Tell = Callable[[int, int], None]
+"""Called with (completions done of all, tokens drawn by this call)."""
+
+
+def draw_all(
+    generator: Generator,
+    prompts: Sequence[Text],
+    draw: Draw,
+    found: Places | None = None,
+    keep: Callable[[Drawn], None] = lambda drawn: None,
+    tell: Tell = lambda done, tokens: None,
+) -> list[list[Completion]]:
+    """`draw.samples` completions of each prompt, in order.
+
+    found: those that an earlier run drew. keep: gets each other one as soon as it is there.
+
+    Raises UserError where the generator does not give one for each.
+    """
+    made, before = dict(found or {}), len(found or {})
+    tokens = cut = 0
+    with _told(generator, lambda ended, tokens: tell(before + ended, tokens)):
+        each = generator.each(prompts, draw.samples, draw.sampling, draw.seed, frozenset(made))
+        try:
+            for one in each:
+                keep(one)
+                made[one.prompt, one.sample] = one.completion
+                tokens, cut = tokens + len(one.completion.token_ids), cut + (not one.completion.finished)
+                if len(made) - before == _SEEN and cut > _MANY * _SEEN:
+                    print(_said(cut, _SEEN, draw.sampling), flush=True)
+                if not isinstance(generator, LocalGenerator):  # which tells itself, also of what has not ended
+                    tell(len(made), tokens)
+        finally:
+            if isinstance(each, GeneratorType):
+                each.close()
+    places = [[(row, sample) for sample in range(draw.samples)] for row in range(len(prompts))]
+    lacking = [place for several in places for place in several if place not in made]
+    if lacking:
+        raise UserError(
+            f"{type(generator).__name__} gave {len(made) - before} completions, and none of prompt {lacking[0][0]} as "
+            f"sample {lacking[0][1]}: expected {draw.samples} of each of {len(prompts)} prompts"
+        )
+    return [[made[place] for place in several] for several in places]
+
+
+def tell_cut(completions: Sequence[Completion], sampling: Sampling) -> None:
+    """A line where more than a few completions were cut at the length limit."""
+    cut = sum(not completion.finished for completion in completions)
+    if cut > _FEW * len(completions):
+        print(_said(cut, len(completions), sampling), flush=True)
+
+
+def _said(cut: int, of: int, sampling: Sampling) -> str:
+    return (
+        f"{cut:,} of {of:,} completions were cut at {sampling.max_new_tokens} tokens: a larger sampling.max_new_tokens "
+        "lets more of them end, and of a base model stop strings (sampling.stop)"
+    )
+
+
+@contextmanager
+def _told(generator: Generator, progress: Tell) -> Iterator[None]:
+    if not isinstance(generator, LocalGenerator):
+        yield
+        return
+    former, generator.on_progress = generator.on_progress, progress
+    try:
+        yield
+    finally:
+        generator.on_progress = former
+
+
+# --- in a journal -----------------------------------------------------------------------------------------------------
+
+
+def to_journal(drawn: Drawn) -> dict[str, object]:
+    made = drawn.completion
+    kept = {"text": made.text, "token_ids": made.token_ids, "logps": made.logps, "finished": made.finished}
+    return {"prompt": drawn.prompt, "sample": drawn.sample, **kept}
+
+
+def of_journal(rows: Iterable[Mapping[str, Any]]) -> Places:
+    """What is no completion is not taken, so that it is drawn again."""
+    found = dict[tuple[int, int], Completion]()
+    for row in rows:
+        with suppress(KeyError, TypeError):
+            made = Completion(row["text"], tuple(row["token_ids"]), tuple(row["logps"]), row["finished"])
+            found[row["prompt"], row["sample"]] = made
+    return found
