@@ -1,9 +1,11 @@
 """The next token of each sample, drawn from its row's distribution.
 
-By inverse transform from one uniform number a sample, so that a draw depends on nothing else; a vocabulary of 150,000
-is gone through block by block, and no sum runs over more than a block in fp32.
+By inverse transform from one uniform number a sample, so that a draw depends on nothing else. A vocabulary of 150,000
+is gone through once, a few rows at a time as they fit the processor's cache: what is kept of it is the mass of each
+block of tokens, and only the block that a number falls into is looked at again.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,8 +13,9 @@ from torch import Tensor
 
 from lit_pref.types import Sampling
 
-_BLOCK = 512  # tokens
-_LIKELIEST = 256  # tokens that are sorted for top_p, as long as they hold enough of the mass
+_BLOCK = 512  # tokens, so that no sum in fp32 runs over more
+_AT_ONCE = 1 << 20  # logits
+_LIKELIEST = (64, 1024, 16_384)  # tokens that are sorted for top_p, until they hold enough of the mass
 
 
 class Draws(NamedTuple):
@@ -30,55 +33,94 @@ def draw(logits_RV: Tensor, row_A: Tensor, sampling: Sampling, uniform_A: Tensor
     """
     if logits_RV.device.type == "mps":  # has no float64
         logits_RV, row_A = logits_RV.cpu(), row_A.cpu()
+    uniform_A = uniform_A.to(logits_RV.device)
+    masses = _masses(logits_RV, sampling.temperature or 1.0)
     if sampling.temperature == 0:
-        token_A = logits_RV.argmax(-1)[row_A]
+        token_A = masses.likeliest_R[row_A]
     elif sampling.top_p < 1:
-        token_A = _of_nucleus(_weights(logits_RV, sampling.temperature), row_A, sampling.top_p, uniform_A)
+        token_A = _of_nucleus(logits_RV, masses, row_A, sampling, uniform_A)
     else:
-        token_A = _of_all(_weights(logits_RV, sampling.temperature), row_A, uniform_A)
-    logp_A = logits_RV[row_A, token_A] - logits_RV.logsumexp(-1)[row_A]
+        token_A = _of_all(logits_RV, masses, row_A, sampling.temperature, uniform_A)
+    own = masses if sampling.temperature in (0, 1) else _masses(logits_RV, 1.0)
+    logsumexp_R = own.largest_R.double() + own.mass_RB.sum(-1).log()
+    logp_A = logits_RV[row_A, token_A] - logsumexp_R[row_A]
     return Draws(token_A.tolist(), logp_A.tolist())
 
 
-def _weights(logits_RV: Tensor, temperature: float) -> Tensor:
-    """Proportional to probabilities; the likeliest token's is 1."""
-    weight_RV = logits_RV - logits_RV.amax(-1, keepdim=True)
-    return weight_RV.div_(temperature).exp_()
+class _Masses(NamedTuple):
+    """Of each row the largest logit and its token, and in fp64 what its blocks of tokens weigh.
+
+    A token weighs exp((logit − largest) / temperature), the likeliest 1.
+    """
+
+    largest_R: Tensor
+    likeliest_R: Tensor
+    mass_RB: Tensor
 
 
-def _of_all(weight_RV: Tensor, row_A: Tensor, uniform_A: Tensor) -> Tensor:
-    """First a block of the vocabulary, then a token of it."""
-    rows, vocabulary = weight_RV.shape
+def _masses(logits_RV: Tensor, temperature: float) -> _Masses:
+    vocabulary = logits_RV.shape[1]
     whole = vocabulary - vocabulary % _BLOCK
-    mass_RB = weight_RV[:, :whole].view(rows, -1, _BLOCK).sum(-1)
-    if whole < vocabulary:
-        mass_RB = torch.cat([mass_RB, weight_RV[:, whole:].sum(-1, keepdim=True)], 1)
-    mass_AB = mass_RB.double()[row_A]
-    block_A, rest_A = _place(mass_AB, uniform_A)
+    found = []
+    for some_RV in torch.split(logits_RV, max(1, _AT_ONCE // vocabulary)):
+        largest_R, likeliest_R = some_RV.max(-1)
+        weight_RV = _weigh(some_RV - largest_R[:, None], temperature)
+        mass_RB = weight_RV[:, :whole].view(len(some_RV), -1, _BLOCK).sum(-1)
+        if whole < vocabulary:
+            mass_RB = torch.cat([mass_RB, weight_RV[:, whole:].sum(-1, keepdim=True)], 1)
+        found.append(_Masses(largest_R, likeliest_R, mass_RB.double()))
+    return _Masses(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _weigh(below: Tensor, temperature: float) -> Tensor:
+    """In place, of logits less the row's largest."""
+    if temperature != 1:
+        below /= temperature
+    return below.exp_()
+
+
+def _of_all(logits_RV: Tensor, masses: _Masses, row_A: Tensor, temperature: float, uniform_A: Tensor) -> Tensor:
+    """First a block of the vocabulary, then a token of it."""
+    vocabulary = logits_RV.shape[1]
+    block_A, rest_A = _place(masses.mass_RB[row_A], uniform_A)
     column_AK = block_A[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_A.device)
-    weight_AK = weight_RV[row_A[:, None], column_AK.clamp(max=vocabulary - 1)].double()
+    logit_AK = logits_RV[row_A[:, None], column_AK.clamp(max=vocabulary - 1)]
+    weight_AK = _weigh(logit_AK - masses.largest_R[row_A, None], temperature).double()
     within_A, _ = _place(weight_AK.masked_fill_(column_AK >= vocabulary, 0.0), rest_A)
     return block_A * _BLOCK + within_A
 
 
-def _of_nucleus(weight_RV: Tensor, row_A: Tensor, top_p: float, uniform_A: Tensor) -> Tensor:
+def _of_nucleus(logits_RV: Tensor, masses: _Masses, row_A: Tensor, sampling: Sampling, uniform_A: Tensor) -> Tensor:
     """Of the likeliest tokens that hold the mass top_p: one stays if the mass before it has not yet reached that."""
-    total_R = weight_RV.sum(-1, dtype=torch.float64)
-    count, vocabulary = _LIKELIEST, weight_RV.shape[1]
-    while True:
-        weight_RK, token_RK = weight_RV.topk(min(count, vocabulary), -1)
-        weight_RK = weight_RK.double()
-        before_RK = weight_RK.cumsum(-1) - weight_RK
-        is_outside_RK = before_RK >= (top_p * total_R)[:, None]
-        if count >= vocabulary or bool(is_outside_RK[:, -1].all()):
+    enough_R = sampling.top_p * masses.mass_RB.sum(-1)
+    token_A = masses.likeliest_R[row_A]
+    open_R = enough_R > 1  # elsewhere the likeliest is enough
+    for count in _counts(logits_RV.shape[1]):
+        rows = open_R.nonzero()[:, 0]
+        if not len(rows):
             break
-        count *= 8
-    place_A, _ = _place(weight_RK.masked_fill_(is_outside_RK, 0.0)[row_A], uniform_A)
-    return token_RK[row_A, place_A]
+        logit_OK, token_OK = logits_RV[rows].topk(count, -1)
+        weight_OK = _weigh(logit_OK - masses.largest_R[rows, None], sampling.temperature).double()
+        sum_OK = weight_OK.cumsum(-1)
+        is_settled_O = (sum_OK[:, -1] >= enough_R[rows]) | (count == logits_RV.shape[1])
+        weight_OK.masked_fill_(sum_OK - weight_OK >= enough_R[rows, None], 0.0)
+        place_R = torch.zeros_like(masses.likeliest_R).index_put_((rows,), torch.arange(len(rows), device=rows.device))
+        settled_R = torch.zeros_like(open_R).index_put_((rows,), is_settled_O)
+        samples = settled_R[row_A].nonzero()[:, 0]
+        if len(samples):
+            place = place_R[row_A[samples]]
+            token_A[samples] = token_OK[place, _place(weight_OK[place], uniform_A[samples]).place_A]
+        open_R = open_R & ~settled_R
+    return token_A
+
+
+def _counts(vocabulary: int) -> Iterator[int]:
+    yield from (count for count in _LIKELIEST if count < vocabulary)
+    yield vocabulary
 
 
 class _Placed(NamedTuple):
-    """Where a uniform number falls, and how far into that place, which is again uniform in [0, 1)."""
+    """Where a uniform number falls, and how far into that place, which is again uniform in [0, 1]."""
 
     place_A: Tensor
     within_A: Tensor
@@ -87,7 +129,7 @@ class _Placed(NamedTuple):
 def _place(mass_AK: Tensor, uniform_A: Tensor) -> _Placed:
     """By mass, in fp64; never a place without any."""
     end_AK = mass_AK.cumsum(-1)
-    target_A1 = (uniform_A.to(mass_AK.device) * end_AK[:, -1])[:, None]
+    target_A1 = (uniform_A * end_AK[:, -1])[:, None]
     last_A1 = (end_AK < end_AK[:, -1:]).sum(-1, keepdim=True)  # the last one with a mass, which rounding could pass by
     place_A1 = torch.searchsorted(end_AK, target_A1, right=True).minimum(last_A1)
     mass_A1 = mass_AK.gather(1, place_A1)
