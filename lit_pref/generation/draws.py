@@ -13,7 +13,6 @@ from torch import Tensor
 
 from lit_pref.types import Sampling
 
-_BLOCK = 512  # tokens, so that no sum in fp32 runs over more
 _AT_ONCE = 1 << 20  # logits
 _LIKELIEST = (64, 1024, 16_384)  # tokens that are sorted for top_p, until they hold enough of the mass
 
@@ -60,16 +59,22 @@ class _Masses(NamedTuple):
 
 def _masses(logits_RV: Tensor, temperature: float) -> _Masses:
     vocabulary = logits_RV.shape[1]
-    whole = vocabulary - vocabulary % _BLOCK
+    block = _block(vocabulary)
+    whole = vocabulary - vocabulary % block
     found = []
     for some_RV in torch.split(logits_RV, max(1, _AT_ONCE // vocabulary)):
         largest_R, likeliest_R = some_RV.max(-1)
         weight_RV = _weigh(some_RV - largest_R[:, None], temperature)
-        mass_RB = weight_RV[:, :whole].view(len(some_RV), -1, _BLOCK).sum(-1)
+        mass_RB = weight_RV[:, :whole].view(len(some_RV), -1, block).sum(-1)
         if whole < vocabulary:
             mass_RB = torch.cat([mass_RB, weight_RV[:, whole:].sum(-1, keepdim=True)], 1)
         found.append(_Masses(largest_R, likeliest_R, mass_RB.double()))
     return _Masses(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _block(vocabulary: int) -> int:
+    """Tokens of a block: a power of two near the root, 512 of 150,000, so that no sum in fp32 runs over more."""
+    return 1 << (vocabulary.bit_length() // 2)
 
 
 def _weigh(below: Tensor, temperature: float) -> Tensor:
@@ -83,11 +88,12 @@ def _of_all(logits_RV: Tensor, masses: _Masses, row_A: Tensor, temperature: floa
     """First a block of the vocabulary, then a token of it."""
     vocabulary = logits_RV.shape[1]
     block_A, rest_A = _place(masses.mass_RB[row_A], uniform_A)
-    column_AK = block_A[:, None] * _BLOCK + torch.arange(_BLOCK, device=block_A.device)
+    size = _block(vocabulary)
+    column_AK = block_A[:, None] * size + torch.arange(size, device=block_A.device)
     logit_AK = logits_RV[row_A[:, None], column_AK.clamp(max=vocabulary - 1)]
     weight_AK = _weigh(logit_AK - masses.largest_R[row_A, None], temperature).double()
     within_A, _ = _place(weight_AK.masked_fill_(column_AK >= vocabulary, 0.0), rest_A)
-    return block_A * _BLOCK + within_A
+    return block_A * size + within_A
 
 
 def _of_nucleus(logits_RV: Tensor, masses: _Masses, row_A: Tensor, sampling: Sampling, uniform_A: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PREFILL = 4096  # tokens of prompts in one forward pass
-_TOGETHER = 16  # rows that a CPU attends to in one call, with as many columns as the longest of them has
+_TOGETHER = 16  # rows at least that a CPU attends to in one call, with as many columns as the longest of them has
 _ALIGNED = 16  # columns: kernels of some devices want strides of masks to be a multiple
 
 
@@ -125,7 +125,7 @@ class RowMask(SpanMask):
         mask = cls.over((), 1, seen_RT.shape[1], seen_RT.device)
         mask.seen_R11T = seen_RT[:, None, None]
         # Rows of an age are near each other; an accelerator would rather have one call.
-        size = _TOGETHER if seen_RT.device.type == "cpu" else len(length_R)
+        size = max(_TOGETHER, -(-len(length_R) // 4)) if seen_RT.device.type == "cpu" else len(length_R)
         starts = range(0, len(length_R), size)
         mask.parts = [(slice(at, at + size), _aligned(max(length_R[at : at + size]) + 1)) for at in starts]
         return mask
