@@ -51,7 +51,7 @@ class SetUp:
         self._processor = settings["cpu_seconds"], settings["cpu_seconds"] + 1  # SIGXCPU, then SIGKILL
         self._memory = tuple((times * settings["memory_mb"] << 20,) * 2 for times in (1, checker_memory))
         self._written = (settings["output_bytes"],) * 2
-        self._descriptors = settings["open_files"]
+        self._descriptors, self._seed = settings["open_files"], settings["seed"]
 
     def become(self, part: int, size: int, places: Sequence[int | None], of_checker: bool, reads: bool) -> list[str]:
         """Give up all that programs must not have, with no way back; the texts of the part.
@@ -74,7 +74,7 @@ class SetUp:
         os.closerange(place + 1, self._descriptors)
         resource.setrlimit(resource.RLIMIT_FSIZE, self._written)
         os.chdir(self._scratch)
-        random.seed(0)  # equal programs, equal verdicts; the module seeds itself anew in each process
+        random.seed(self._seed)  # equal programs, equal verdicts; the module seeds itself anew in each process
         if self._preloads:
             imports.load_named("\n".join(content))
         if self._reachable:

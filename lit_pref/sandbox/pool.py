@@ -56,7 +56,7 @@ class _Worker:
         else:
             command = [sys.executable, *options, str(SCRIPT)]
         # A fixed hash seed: the order of a set of strings must not change a verdict.
-        environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+        environment = {"PYTHONHASHSEED": str(settings["seed"]), "PYTHONUTF8": "1"}
         environment["MALLOC_ARENA_MAX"] = "1"  # else one thread's arena takes 64 MB of a program's address space
         environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
         with ExitStack() as opened:

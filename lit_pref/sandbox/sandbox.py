@@ -55,6 +55,7 @@ class IsolatedSandbox(Sandbox):
         cpu_seconds: processor seconds a program.
         memory_mb: address space of a program's process, the interpreter included (about 30 MB).
         output_kb: bytes that a program may print, and the largest file that it may write to its scratch folder.
+        seed: of hashes and of `random`, the same for all programs; verdicts under two seeds tell what hangs on chance.
 
     Raises `SandboxUnavailableError` where isolation is impossible or the self-test finds a leak.
     """
@@ -67,11 +68,14 @@ class IsolatedSandbox(Sandbox):
         cpu_seconds: int = 2,
         memory_mb: int = 256,
         output_kb: int = 1024,
+        seed: int = 0,
     ) -> None:
         if level not in get_args(Level):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {level}")
         self.level = level
-        limits = {"level": level, **_checked_limits(timeout, cpu_seconds, memory_mb, output_kb)}
+        if not 0 <= seed < 1 << 32:
+            raise ValueError(f"seed must be in 0..{(1 << 32) - 1}, got {seed}")
+        limits = {"level": level, "seed": seed, **_checked_limits(timeout, cpu_seconds, memory_mb, output_kb)}
         count, folder = _checked_workers(workers), None
         self._remove_folder: Callable[[], object] = lambda: None
         if level in ("seccomp", "none"):  # nothing hides the file system: a folder to stand in

@@ -27,12 +27,14 @@ def needed(pool: Sequence[Statement], names: frozenset[str], entry_point: str = 
     entry_point: a call of it is a demonstration, whatever it changes.
     """
     calls = _Calls(pool, entry_point)
-    modules = {name for each in pool if each.kind in IMPORTS or "import " in each.text for name in each.binds}
-    defined = {name for each in pool if each.kind in DEFINITIONS for name in each.binds} | modules | BUILTINS
+    importing = [each for each in pool if each.kind in IMPORTS or _imports(each)]
+    modules = {name for each in importing for name in each.binds}
+    foreign = modules | BUILTINS
+    defined = {name for each in pool if each.kind in DEFINITIONS for name in each.binds} | foreign
     giving: dict[str, list[int]] = {}  # by name, the statements that may give it its value
     for place, each in enumerate(pool):
         effects = calls.effects(each)
-        for name in each.changes | (effects if each.kind == "class_definition" else effects - defined):
+        for name in each.changes | (effects - (foreign if each.kind == "class_definition" else defined)):
             giving.setdefault(name, []).append(place)
     reached = {i for i, each in enumerate(pool) if _sets_up(each, modules, entry_point)}
     wanted = names | {name for i in reached for name in pool[i].uses}
@@ -79,6 +81,11 @@ class _Calls:
                 left += new
             self._reached[name] = frozenset(found)
         return self._reached[name]
+
+
+def _imports(statement: Statement) -> bool:
+    """Whether it imports in a branch, as after `try`; a function that does so when it is called binds its own name."""
+    return statement.kind not in DEFINITIONS and "import " in statement.text
 
 
 def _sets_up(statement: Statement, modules: set[str], entry_point: str) -> bool:

@@ -1,6 +1,7 @@
 """Problems that know how to grade a completion."""
 
 from lit_pref.tasks.custom import CustomCodeTask
+from lit_pref.tasks.doctests.task import DoctestTask
 from lit_pref.tasks.embedded.code.task import CodeTask
 from lit_pref.tasks.embedded.deduction import DeductionTask
 from lit_pref.tasks.embedded.mixture import Mixture
@@ -20,6 +21,7 @@ __all__ = [
     "CodeTask",
     "CustomCodeTask",
     "DeductionTask",
+    "DoctestTask",
     "HumanEval",
     "HumanEvalPlus",
     "LogiQA2",

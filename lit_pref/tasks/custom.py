@@ -21,14 +21,10 @@ from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, parses, reach, statements
 from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.rows import identifier_in, text_in, texts_in
-from lit_pref.tasks.wording import Style, fenced, shown_source, user_turn
+from lit_pref.tasks.wording import COMPLETE_FUNCTION, Style, fenced, shown_source, user_turn
 from lit_pref.types import Check, IOCase, Problem, Program, Split, Text, Verdict
 
 _FORMS = ("test_list", "test", "input_output", "tests")
-_REQUEST = (
-    "Complete this Python function. Answer with a single code block that holds the whole function, together with "
-    "every import and helper that it needs."
-)
 
 
 class CustomCodeTask(_CodeBenchmark):
@@ -105,7 +101,7 @@ def _prompt(row: Row, style: Style) -> Text:
     told = text_in(row, "prompt")
     if style == "completion":
         return told
-    return user_turn(_REQUEST, told) if open_function(told) else user_turn(told)
+    return user_turn(COMPLETE_FUNCTION, told) if open_function(told) else user_turn(told)
 
 
 def _source(row: Row, written: str, entry_point: str, shown: str) -> str:

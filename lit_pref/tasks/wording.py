@@ -7,6 +7,11 @@ from lit_pref.types import Text
 Style = Literal["completion", "chat"]
 """How a problem is put: the benchmark's own prompt, to be continued as text; or a user's turn with it, in our words."""
 
+COMPLETE_FUNCTION = (
+    "Complete this Python function. Answer with a single code block that holds the whole function, together with "
+    "every import and helper that it needs."
+)
+
 _FENCE, _FENCE_END = "```python\n", "\n```"
 
 

@@ -445,3 +445,18 @@ def test_tasks_of_a_process_share_one_sandbox(monkeypatch):
     shared = default_sandbox()
     assert shared.level == level_in_force() == ("bubblewrap" if shutil.which("bwrap") else "namespaces")
     assert default_sandbox() is shared
+
+
+# --- chance -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_decides_what_hangs_on_chance():
+    source = "import random\ndef f():\n    return hash('a'), random.random()\n"
+    given = []
+    for seed in (0, 0, 1):
+        with IsolatedSandbox("namespaces", workers=1, seed=seed) as opened:
+            given.append(opened.results([Program(source, (Case("f()", "0"),))])[0])
+    assert given[0] == given[1] != given[2]
+    assert len(given[2]) == 1
+    with pytest.raises(ValueError, match=r"seed must be in 0\.\.4294967295, got -1"):
+        IsolatedSandbox(seed=-1)

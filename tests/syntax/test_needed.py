@@ -90,3 +90,11 @@ def test_a_limit_behind_a_body_and_in_a_block_of_its_own():
     assert "sys.setrecursionlimit(10000)" in code and "import sys" in code and "print" not in code
     code = extract_code(f"```python\nimport sys\nsys.setrecursionlimit(9)\n```\nand\n```python\n{DEEP}```", "f").code
     assert code == f"import sys\nsys.setrecursionlimit(9)\n{DEEP}"
+
+
+def test_classes_and_docstrings_that_name_what_others_use_are_not_needed_by_these():
+    # `range` and `partial` are another's, whatever a class does with them; a docstring that imports binds no module.
+    shown = "class Range:\n    steps = list(range(3))\n    first = partial(max, 0)\n"
+    told = 'def other():\n    """import f"""\n\nother.__doc__ += "more"\n'
+    code = f"from functools import partial\n{shown}{told}def f(n):\n    return partial(sum, range(n))()\n"
+    assert sanitize(code, "f") == "from functools import partial\ndef f(n):\n    return partial(sum, range(n))()\n"

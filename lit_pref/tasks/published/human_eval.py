@@ -15,13 +15,8 @@ from lit_pref.errors import UserError
 from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.published.evalplus import STOPS, differential_check, hub_inputs, released_inputs
 from lit_pref.tasks.rows import identifier_in, text_in
-from lit_pref.tasks.wording import Style, fenced, user_turn
+from lit_pref.tasks.wording import COMPLETE_FUNCTION, Style, fenced, user_turn
 from lit_pref.types import Check, Problem, Split
-
-_REQUEST = (
-    "Complete this Python function. Answer with a single code block that holds the whole function, together with "
-    "every import and helper that it needs."
-)
 
 
 class HumanEval(_CodeBenchmark):
@@ -75,7 +70,7 @@ def _with_check(row: Row, check: Check, style: Style) -> Problem:
         raise RowError("no function", f'{row.location}: "prompt" does not begin the function {entry_point[:60]!r}')
     return Problem(
         identifier_in(row, "task_id"),
-        prompt if style == "completion" else user_turn(_REQUEST, prompt),
+        prompt if style == "completion" else user_turn(COMPLETE_FUNCTION, prompt),
         solution if style == "completion" else fenced(prompt + solution),
         check=check,
         entry_point=entry_point,
