@@ -62,7 +62,8 @@ def evaluate(
     """Measure pass@k with its 95% interval over problems; every sample is kept with its verdict.
 
     Args:
-        task: CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus or CustomCodeTask; arguments as in --task.source FILE.
+        task: CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, DoctestTask or CustomCodeTask; arguments as in
+            --task.source FILE.
         policy: whose completions: an embedded model, a model folder or a hub id, run in this process.
         checkpoint: or a run's `.ckpt` file.
         generator: or a Generator by its class, as OpenAIGenerator for a server.

@@ -61,8 +61,8 @@ def synthesize(
 
     Args:
         output: the folder to make, or to go on with.
-        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, CustomCodeTask for a file
-            of your own, or a class of your own.
+        task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, DoctestTask for the
+            functions of a Python package, CustomCodeTask for a file of your own, or a class of your own.
         policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model folder
             or a hub id.
         generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.

@@ -153,11 +153,20 @@ def _attribute(name: str) -> property:
     return property(read, lambda self, value: asker.ask("setattr", self, name, value))
 
 
+class _Copy:
+    """`__copy__`, which iterators have not: `itertools.tee` would call it."""
+
+    def __get__(self, target: Any, kind: type) -> Callable[..., Any]:
+        if target is not None and hasattr(kind, "__next__"):
+            raise AttributeError("__copy__")
+        return (lambda each: asker.ask("copy", each)) if target is None else lambda: asker.ask("copy", target)
+
+
 _ROOT = {
     "__getattr__": lambda self, name: asker.ask("getattr", self, name),
     "__setattr__": lambda self, name, value: asker.ask("setattr", self, name, value),
     "__delattr__": lambda self, name: asker.ask("delattr", self, name),
-    "__copy__": lambda self: asker.ask("copy", self),
+    "__copy__": _Copy(),
     "__deepcopy__": lambda self, _: asker.ask("deepcopy", self),
     "__dict__": _attribute("__dict__"),
     "__doc__": _attribute("__doc__"),

@@ -251,6 +251,89 @@ def test_a_server_that_fails_is_said_in_a_line(refused: Callable[..., str]) -> N
     assert message.startswith("http://127.0.0.1:9/v1/completions: no connection")
 
 
+# --- a package's own examples -----------------------------------------------------------------------------------------
+
+PACKAGE = """
+def double(x):
+    \"\"\"Twice a number.
+
+    >>> double(2)
+    4
+    >>> double(-1)
+    -2
+    \"\"\"
+    return 2 * x
+
+
+def half(x):
+    \"\"\"Half a number.
+
+    >>> half(2)
+    1.0
+    >>> half(3)
+    1.5
+    \"\"\"
+    return x / 2
+
+
+def third(x):
+    \"\"\"A third of a number.
+
+    >>> third(3)
+    1.0
+    >>> third(6)
+    2.0
+    \"\"\"
+    return x / 3
+"""
+BODY_SCRIPT = """
+from dataclasses import dataclass
+
+from lit_pref.types import Completion, Generator
+
+
+@dataclass(frozen=True)
+class Bodies(Generator):
+    bodies: list[str]
+
+    def generate(self, prompts, samples, sampling, seed):
+        return [[Completion(f"    return {body}\\n", (), (), True) for body in self.bodies] for _ in prompts]
+"""
+
+
+def test_a_package_gives_pairs_of_its_own_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("kit").mkdir()
+    Path("kit/numbers.py").write_text(PACKAGE)
+    Path("bodies.py").write_text(BODY_SCRIPT)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "bodies", raising=False)
+    script = ["--policy", "null", "--generator", "bodies.Bodies"]
+    script += ["--generator.bodies", '["2 * x", "x / 2", "x / 3", "x"]']
+    config = str(ROOT / "configs" / "synthesize" / "doctests.yaml")
+    small = ["--output", "out", "--task.source", "kit", "--task.style", "completion", "--samples", "4"]
+    small = ["synthesize", "--config", config, *small, "--decontaminate_against", "null"]
+    main([*small, *script])
+    pairs = read_pairs("out/pairs.parquet").records
+    # Of three functions, one for each split, train holds one; one body of four is right.
+    assert summary()["counts"]["problems"] == len(pairs) == 1
+    name = pairs[0].prompt.partition("(")[0].removeprefix("def ")
+    assert pairs[0].chosen.strip() == "return " + {"double": "2 * x", "half": "x / 2", "third": "x / 3"}[name]
+    assert ">>> " in pairs[0].prompt and pairs[0].prompt.count(">>> ") == 1
+
+
+def test_the_configuration_of_a_package_samples_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(ROOT / "configs" / "synthesize" / "doctests.yaml")
+    small = ["--problems", "2", "--samples", "2", "--sampling.max_new_tokens", "8", "--policy", "embedded:coder"]
+    style = ["--task.source", "statistics", "--task.style", "completion", "--decontaminate_against", "null"]
+    with pytest.raises(SystemExit) as exit_:  # the embedded policy knows nothing of the library
+        main(["synthesize", "--config", config, "--output", "out", *small, *style])
+    assert exit_.value.code == 2
+    shown = capsys.readouterr()
+    assert "problems whose references pass" in shown.out
+    assert "no pairs: " in shown.err
+    assert summary()["counts"]["samples"] == 4
+
+
 # --- tests for problems that have none --------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -27,6 +27,7 @@ _OWN_IMPORTS = {
 }
 """What the code made here needs, by what it then says."""
 
+_PRINTING = frozenset({"print", "pprint", "pp", "write"})
 _LEAST_WORDS = 2  # of two letters or more, that tell what a function does
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}|<[^<>]*(?:\bat\b|\.\.\.)[^<>]*>")
 _DIRECTIVE = re.compile(r"[ \t]*#\s*doctest:.*")
@@ -210,8 +211,5 @@ def context_of(code: str) -> str:
 
 def _calls_print(node: ast.AST) -> bool:
     calls = [each.func for each in ast.walk(node) if isinstance(each, ast.Call)]
-    return any((isinstance(f, ast.Name) and f.id in ("print", "pprint")) or _is_pprint(f) for f in calls)
-
-
-def _is_pprint(function: ast.expr) -> bool:
-    return isinstance(function, ast.Attribute) and function.attr in ("pprint", "pp", "print", "write")
+    names = {each.id for each in calls if isinstance(each, ast.Name)}
+    return bool(_PRINTING & (names | {each.attr for each in calls if isinstance(each, ast.Attribute)}))

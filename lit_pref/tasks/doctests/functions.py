@@ -19,6 +19,7 @@ from lit_pref.tasks.doctests.examples import Case, Docstring, Own, Shown, cases_
 from lit_pref.tasks.doctests.modules import Module, Modules
 from lit_pref.tasks.doctests.needs import Needs, UnfitError, parsed
 
+_PRINTS = re.compile(r"\bprint\(|\bstdout\b")
 _SHORT = 20  # modules that are read before anyone asks how long it takes
 _SIGNATURE_ONLY = "has no body on lines of its own"
 
@@ -132,7 +133,8 @@ def _function(modules: Modules, module: Module, node: ast.FunctionDef | ast.Asyn
     source = needs.rewritten(own[-1].text, needs.aliases(module, own[-1].uses))
     docstring = Docstring(cleandoc(ast.get_docstring(node, clean=False) or ""))
     head, body = _split(source)
-    cases, context = _test(modules, module, node.name, docstring, re.search(r"\bprint\(|\bstdout\b", body) is not None)
+    prints = _PRINTS.search(body + "".join(each.source for each in docstring.examples)) is not None
+    cases, context = _test(modules, module, node.name, docstring, prints)
     compared = [each.place for each in cases if each.compared]
     prose = docstring.prose(docstring.shown(show, compared))
     return Function(

@@ -18,6 +18,7 @@ from lit_pref.tasks.doctests.examples import Shown, check_shown
 from lit_pref.tasks.doctests.functions import Found, functions_of, joined
 from lit_pref.tasks.doctests.modules import modules_of
 from lit_pref.tasks.grading.code import _CodeBenchmark
+from lit_pref.tasks.published.human_eval import HumanEval
 from lit_pref.tasks.references import gradable
 from lit_pref.tasks.wording import COMPLETE_FUNCTION, Style, fenced, user_turn
 from lit_pref.types import Check, FailingReferences, Problem, Program, Sandbox, Split
@@ -62,6 +63,7 @@ class DoctestTask(_CodeBenchmark):
         thoughts: tags that mark what the model thinks before it answers, as in `CustomCodeTask`.
         failing_references: leave_out leaves out functions that fail their own examples, and counts them; error stops.
         sandbox: runs the graded programs; by default the isolated one of this process.
+        stop: texts of which the first to appear ends a completion; null is HumanEval's for text, and nothing for chat.
         show_examples: which examples the prompt shows. All are graded; "first" shows one only where another one gives
             something else, so that no constant which stands in the prompt passes. "all" is as in HumanEval.
         max_characters: the longest prompt and reference together, in characters; longer ones are left out.
@@ -70,6 +72,7 @@ class DoctestTask(_CodeBenchmark):
 
     name = "doctests"
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
+    stops = HumanEval.stops
     stated_splits = ": no function of its modules makes a problem"
 
     def __init__(
@@ -80,11 +83,12 @@ class DoctestTask(_CodeBenchmark):
         thoughts: Sequence[str] = THOUGHTS,
         failing_references: FailingReferences = "leave_out",
         sandbox: Sandbox | None = None,
+        stop: Sequence[str] | None = None,
         show_examples: Shown = "first",
         max_characters: int = 10_000,
         split_seed: int = 0,
     ) -> None:
-        super().__init__(source, style, extract, thoughts, failing_references, sandbox)
+        super().__init__(source, style, extract, thoughts, failing_references, sandbox, stop)
         check_shown(show_examples)
         if max_characters < 1:
             raise ValueError(f"max_characters must be >= 1, got {max_characters}")
