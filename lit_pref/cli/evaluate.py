@@ -29,12 +29,12 @@ from lit_pref.models.checkpoints import checkpoint_model
 from lit_pref.reports.record import circumstances
 from lit_pref.reports.results import Results, evaluation_results
 from lit_pref.sampling import Draw, SamplingJob
-from lit_pref.sampling.drawing import draw_all, of_journal, tell_cut, to_journal
+from lit_pref.sampling.drawing import draw_all, tell_cut
 from lit_pref.sampling.grading import grade
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.storage.files import JsonValue, write_json
-from lit_pref.storage.journal import Journal
 from lit_pref.tasks.references import gradable
-from lit_pref.types import Drawn, Dtype, Generator, Problem, Sampling, Split, Task, Verdict
+from lit_pref.types import Dtype, Generator, Problem, Sampling, Split, Task, Verdict
 
 _DESCRIPTION = (
     "Recipe pass_at_k, the default (a reward model: --recipe reward --help). Measure pass@k of a policy, a server or "
@@ -102,7 +102,7 @@ def evaluate(
         job = SamplingJob.of(task, found.problems, sampled, Draw(samples, sampling, seed), max_tokens_per_batch)
         with unfinished(output, job) as (folder, journal):
             drawn = _draw(job, journal)
-        earlier = {"completions_of_earlier_runs": len(journal.rows)} if journal and journal.rows else {}
+        earlier = {"completions_of_earlier_runs": len(journal.found)} if journal and journal.found else {}
         origin |= {"sampling": asdict(job.sampling), **earlier}
     drawn_at = time.monotonic()
     verdicts = _graded(task, found.problems, drawn, folder / "samples.jsonl")
@@ -147,19 +147,12 @@ def _of_file(samples: Path) -> dict[str, JsonValue]:
     return {"samples_file": str(samples), "digest": blake2b(samples.read_bytes(), digest_size=16).hexdigest()}
 
 
-def _draw(job: SamplingJob, journal: Journal | None) -> Samples:
-    """The completions that the journal does not hold are drawn, and each is kept in it."""
-    found = of_journal(journal.rows) if journal else {}
-    prompts = [problem.prompt for problem in job.problems]
-
-    def keep(drawn: Drawn) -> None:
-        if journal is not None:
-            journal.append(to_journal(drawn))
-
-    with progress_bar(f"Sampling {job.task.name}", len(prompts) * job.draw.samples, len(found)) as advance:
-        draw = job.draw._replace(sampling=job.sampling)
-        completions = draw_all(job.generator, prompts, draw, found, keep, advance)
-    tell_cut([each for several in completions for each in several], job.sampling)
+def _draw(job: SamplingJob, journal: SampleJournal | None) -> Samples:
+    prompts, draw = [problem.prompt for problem in job.problems], job.draw._replace(sampling=job.sampling)
+    done = len(journal.found) if journal else 0
+    with progress_bar(f"Sampling {job.task.name}", len(prompts) * draw.samples, done) as advance:
+        completions = draw_all(job.generator, prompts, draw, journal, advance)
+    tell_cut([each for several in completions for each in several], draw.sampling)
     return Samples(completions, ends_known=True)
 
 

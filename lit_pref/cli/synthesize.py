@@ -19,6 +19,7 @@ from lit_pref.data.formats.write import write_pairs
 from lit_pref.data.tokens.encoding import vocabulary_fingerprint
 from lit_pref.errors import UserError
 from lit_pref.evaluation.grading import problems_of
+from lit_pref.generation.local import MAX_TOKENS
 from lit_pref.generation.policy import OpenPolicy, open_policy
 from lit_pref.reports.record import circumstances, counted, table
 from lit_pref.sampling import Draw, ExecutionPairs, PairStrategy, SamplingJob, execution_pairs, kept_samples
@@ -29,7 +30,7 @@ from lit_pref.synthesis.checks.written import ProblemsWithTests
 from lit_pref.synthesis.decontamination import Decontaminated
 from lit_pref.tasks import CodeTask
 from lit_pref.tasks.references import Gradable, gradable
-from lit_pref.types import Generator, Problem, Sampling, Split, Task
+from lit_pref.types import Dtype, Generator, Problem, Sampling, Split, Task
 
 _DESCRIPTION = (
     "Recipe execution_pairs, the default (the other one: --recipe code_pairs --help). Sample a policy on problems, run "
@@ -55,6 +56,8 @@ def synthesize(
     decontaminate_against: Task | list[Task] | None = None,
     write_tests: WriteTests = "no",
     min_kill_rate: float = 0.5,
+    dtype: Dtype = "float32",
+    max_tokens_per_batch: int = MAX_TOKENS,
     seed: int = 0,
 ) -> None:
     """Make execution-labelled preference pairs, after arXiv 2410.18585.
@@ -80,9 +83,14 @@ def synthesize(
             calls with what the reference gives; as many answers a problem as samples, drawn alike. The asserts that
             the reference fails are dropped. no refuses such problems.
         min_kill_rate: share of the reference's mutants (one slip each) that such tests must fail to be kept.
+        dtype: of a policy's weights; bfloat16 halves memory, and time where the hardware has it.
+        max_tokens_per_batch: tokens that a policy holds side by side; a completion counts with its prompt and the most
+            that it may take.
         seed: draws problems, samples and pairs.
     """
     _check(policy, generator, samples, problems, pairs_per_problem, min_kill_rate)
+    if max_tokens_per_batch < 1:
+        raise UserError(f"--max_tokens_per_batch: must be >= 1, got {max_tokens_per_batch}")
     if sampling.temperature == 0:
         raise UserError(f"--samples: {samples} greedy samples are all alike: give --sampling.temperature, as 0.8")
     task = task if task is not None else CodeTask()
@@ -94,9 +102,9 @@ def synthesize(
         raise UserError(f"no problem is left after decontamination; dropped by benchmark: {clean.counts}")
     if write_tests == "no":
         refuse_untested(clean.problems)
-    opened = generator or open_policy(policy := policy or _DEFAULT_POLICY)
+    opened = generator or open_policy(policy := policy or _DEFAULT_POLICY, dtype=dtype)
     vocabulary = vocabulary_fingerprint(opened.tokenizer) if isinstance(opened, OpenPolicy) else None
-    job = SamplingJob.of(task, clean.problems, opened, Draw(samples, sampling, seed))
+    job = SamplingJob.of(task, clean.problems, opened, Draw(samples, sampling, seed), max_tokens_per_batch)
     output = writable_folder("--output", output)
     tested = with_tests(output, job, write_tests, KillFilter(min_kill_rate))
     found = gradable(task, tested.problems)

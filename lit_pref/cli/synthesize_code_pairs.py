@@ -16,6 +16,7 @@ from rich import get_console
 from lit_pref.cli.functions import Recipe, writable_folder
 from lit_pref.data.source_code.files import SourceFile, source_files
 from lit_pref.errors import UserError
+from lit_pref.generation.local import MAX_TOKENS
 from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.reports.record import circumstances, counted, table
 from lit_pref.sampling.graded_samples import generator_identity
@@ -30,7 +31,7 @@ from lit_pref.synthesis.mining.snippet_shards import Source
 from lit_pref.synthesis.mining.source_code import SnippetSettings
 from lit_pref.synthesis.stages.local import LocalRunner, Runner
 from lit_pref.synthesis.stages.ray import RayRunner
-from lit_pref.types import Generator
+from lit_pref.types import Dtype, Generator
 
 _DESCRIPTION = (
     "Recipe code_pairs: cut source code into snippets, describe them, have a strong and a weak model write code from "
@@ -105,6 +106,8 @@ def code_pairs(
     construction: Construction = StrongWeak(),  # noqa: B008
     filters: PairFilters = PairFilters(),  # noqa: B008
     runner: Literal["local", "ray"] | Runner = "local",
+    dtype: Dtype = "float32",
+    max_tokens_per_batch: int = MAX_TOKENS,
     seed: int = 0,
 ) -> None:
     """Make code preference pairs after the released code of arXiv 2410.02229 (CodePMP).
@@ -124,6 +127,9 @@ def code_pairs(
         filters: which pairs are left out.
         runner: local is this process; ray is Ray Data on this machine; LocalRunner and RayRunner take workers, and the
             latter a cluster's address. The pairs are the same.
+        dtype: of the weights of models that are opened here; bfloat16 halves memory, and time where hardware has it.
+        max_tokens_per_batch: tokens that such a model holds side by side; a completion counts with its prompt and the
+            most that it may take.
         seed: of descriptions, completions and mutants.
     """
     if not is_dataclass(construction):
@@ -144,7 +150,7 @@ def code_pairs(
         generator = parts[part]
         assert generator is not None  # Describer has refused to go without
         if isinstance(generator, str):
-            policy = PolicyGenerator(generator)
+            policy = PolicyGenerator(generator, max_tokens_per_batch, dtype)
             writer = Writer(policy, {"policy": policy.weights})
         else:
             writer = Writer(generator, generator_identity(generator))

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from lit_pref.cli.functions import results_folder, writable_folder
 from lit_pref.errors import UserError
 from lit_pref.sampling import SamplingJob
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.storage.files import JsonValue, differences
-from lit_pref.storage.journal import Journal, JournalTakenError, journal_provenance
+from lit_pref.storage.journal import JournalTakenError, journal_provenance
 
 _JOURNAL = "drawn.jsonl"
 
@@ -22,7 +23,7 @@ class Unfinished(NamedTuple):
     """An evaluation's folder, and the journal of the completions in it, where they can be told from others."""
 
     folder: Path
-    journal: Journal | None
+    journal: SampleJournal | None
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def _found(output: Path | None, job: SamplingJob) -> Unfinished:
 
 
 def _begun(folder: Path, provenance: Mapping[str, JsonValue]) -> Unfinished:
-    journal = Journal(folder / _JOURNAL, provenance)
-    if journal.rows:
+    journal = SampleJournal(folder / _JOURNAL, provenance)
+    if journal.found:
         print(f"going on with the unfinished evaluation in {folder}", flush=True)
     return Unfinished(folder, journal)

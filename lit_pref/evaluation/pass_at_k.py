@@ -10,7 +10,9 @@ Not covered: samples from elsewhere (`lit-pref evaluate`).
 import inspect
 import math
 import platform
+import time
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +27,11 @@ from lit_pref.evaluation.base import Evaluation, there
 from lit_pref.evaluation.grading import Counts, counts, problems_of, ungraded
 from lit_pref.generation import LocalGenerator
 from lit_pref.generation.local import MAX_TOKENS
+from lit_pref.machine.progress import ProgressLines
 from lit_pref.models import computed_fingerprint
+from lit_pref.sampling.drawing import Draw, draw_all
 from lit_pref.sampling.grading import grade
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.storage.arrays import ArrayCache
 from lit_pref.tasks.references import gradable
 from lit_pref.types import Outcome, Problem, Sampling, Split, Task
@@ -106,23 +111,45 @@ class PassAtK(Evaluation):
         key = self._key(module, problems)
         kept = None if key is None else self.cache.load(key, (len(Counts._fields), len(problems)))
         if kept is None:
-            counted, lasting = self._measure(module, problems)
-            if key is not None and lasting and module.global_rank == 0:
-                self.cache.save(key, torch.stack(counted))
+            journal = self._journal(key) if key is not None and module.global_rank == 0 else None
+            with closing(journal) if journal else nullcontext():
+                counted, lasting = self._measure(module, problems, journal)
+                if key is not None and lasting and module.global_rank == 0:
+                    self.cache.save(key, torch.stack(counted))
+                if journal is not None:
+                    journal.remove()
         else:
             counted = Counts(*kept)
         if module.global_rank == 0:
             self._tell(counted)
         return {f"{self.prefix}{name}": values for name, values in figures(counted, self.samples, self.k).items()}
 
-    def _measure(self, module: LightningModule, problems: Sequence[Problem]) -> _Measured:
+    def _journal(self, key: Sequence[str]) -> SampleJournal:
+        """So that an interrupted run draws nothing twice."""
+        path = self.cache.path(key).with_suffix(".drawn.jsonl")
+        return SampleJournal(path, {"pass_at_k": path.name}, self.cache.root)
+
+    def _measure(
+        self, module: LightningModule, problems: Sequence[Problem], journal: SampleJournal | None
+    ) -> _Measured:
         generator = LocalGenerator(module.model, module.tokenizer, tokenize_prompt, self.max_tokens_per_batch)
-        prompts = [problem.prompt for problem in problems]
-        completions = generator.generate(prompts, self.samples, self.task.with_stops(self.sampling), self.seed)
+        prompts, draw = [problem.prompt for problem in problems], Draw(self.samples, self._sampling, self.seed)
+        total, done = len(prompts) * draw.samples, len(journal.found) if journal else 0
+        lines = ProgressLines(f"Sampling {self.task.name}", total, done, time.monotonic())
+
+        def tell(ended: int, tokens: int) -> None:
+            if module.global_rank == 0:
+                lines(ended, tokens=tokens)
+
+        completions = draw_all(generator, prompts, draw, journal, tell)
         verdicts = grade(self.task, problems, [[each.text for each in several] for several in completions])
         ungraded(verdicts, max(self.k))  # raises where there is no figure
         counted = counts(verdicts, [[each.finished for each in several] for several in completions])
         return _Measured(counted, all(verdict.outcome in _LASTING for several in verdicts for verdict in several))
+
+    @property
+    def _sampling(self) -> Sampling:
+        return self.task.with_stops(self.sampling)
 
     def _tell(self, counted: Counts) -> None:
         """A line about samples that are no answers or could not be graded, where there are any."""
@@ -143,7 +170,7 @@ class PassAtK(Evaluation):
         if tokenizer is None or code is None or " at 0x" in settings:  # a task's part that does not state itself
             return None
         of_problems = repr([(p.id, p.prompt, p.cases, p.check, p.entry_point, p.answer) for p in problems])
-        drawn = repr((self.samples, self.sampling, self.seed))
+        drawn = repr((self.samples, self._sampling, self.seed))
         device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else module.device.type
         machine = f"{device} torch {torch.__version__} python {platform.python_version()}"
         parts = (computed_fingerprint(module.model), tokenizer, self.task.name, settings, code, drawn, machine)

@@ -3,7 +3,7 @@
 Not covered: a model that needs more than one device (a server or vLLM holds it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ from lit_pref.data.tokens.tokenize import tokenize_prompt
 from lit_pref.generation.local import MAX_TOKENS, LocalGenerator
 from lit_pref.machine.processors import tell_slow_bf16
 from lit_pref.models import load_causal_lm, load_tokenizer, round_weights, weights_fingerprint
-from lit_pref.types import Completion, Dtype, Generator, Sampling, Text
+from lit_pref.types import Completion, Drawn, Dtype, Generator, Sampling, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,6 +75,17 @@ class PolicyGenerator(Generator):
     def generate(self, prompts: Sequence[Text], samples: int, sampling: Sampling, seed: int) -> list[list[Completion]]:
         """As `LocalGenerator.generate`; Raises UserError where the policy cannot be opened."""
         return self._open.generator(self.max_tokens_per_batch).generate(prompts, samples, sampling, seed)
+
+    def each(
+        self,
+        prompts: Sequence[Text],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        done: Collection[tuple[int, int]] = (),
+    ) -> Iterator[Drawn]:
+        """As `LocalGenerator.each`."""
+        return self._open.generator(self.max_tokens_per_batch).each(prompts, samples, sampling, seed, done)
 
     @property
     def weights(self) -> str:

@@ -1,16 +1,17 @@
-"""Completions of prompts, each drawn once: those of an earlier run are taken from a journal, new ones are kept in it.
+"""Completions of prompts, each drawn once: those of an earlier run are taken from a journal, new ones are kept there.
 
 Not covered: generators that give all completions at once, of which an interruption leaves none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import GeneratorType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator
-from lit_pref.types import Completion, Drawn, Generator, Sampling, Text
+from lit_pref.sampling.sample_journal import SampleJournal
+from lit_pref.types import Completion, Generator, Sampling, Text
 
 _SEEN, _MANY = 16, 0.5  # completions that tell of the others, and a share of cut ones that is told at once
 _FEW = 0.05  # that is told in the end
@@ -24,9 +25,6 @@ class Draw(NamedTuple):
     seed: int
 
 
-Places = Mapping[tuple[int, int], Completion]
-"""Completions by their prompt and which of its samples they are, both from 0."""
-
 Tell = Callable[[int, int], None]
 """Called with (completions done of all, tokens drawn by this call)."""
 
@@ -35,23 +33,24 @@ def draw_all(
     generator: Generator,
     prompts: Sequence[Text],
     draw: Draw,
-    found: Places | None = None,
-    keep: Callable[[Drawn], None] = lambda drawn: None,
+    journal: SampleJournal | None = None,
     tell: Tell = lambda done, tokens: None,
 ) -> list[list[Completion]]:
     """`draw.samples` completions of each prompt, in order.
 
-    found: those that an earlier run drew. keep: gets each other one as soon as it is there.
+    journal: has those that an earlier run drew, and gets each other one as soon as it is there.
 
     Raises UserError where the generator does not give one for each.
     """
-    made, before = dict(found or {}), len(found or {})
+    made = dict(journal.found) if journal else {}
+    before = len(made)
     tokens = cut = 0
     with _told(generator, lambda ended, tokens: tell(before + ended, tokens)):
         each = generator.each(prompts, draw.samples, draw.sampling, draw.seed, frozenset(made))
         try:
             for one in each:
-                keep(one)
+                if journal is not None:
+                    journal.keep(one)
                 made[one.prompt, one.sample] = one.completion
                 tokens, cut = tokens + len(one.completion.token_ids), cut + (not one.completion.finished)
                 if len(made) - before == _SEEN and cut > _MANY * _SEEN:
@@ -95,22 +94,3 @@ def _told(generator: Generator, progress: Tell) -> Iterator[None]:
         yield
     finally:
         generator.on_progress = former
-
-
-# --- in a journal -----------------------------------------------------------------------------------------------------
-
-
-def to_journal(drawn: Drawn) -> dict[str, object]:
-    made = drawn.completion
-    kept = {"text": made.text, "token_ids": made.token_ids, "logps": made.logps, "finished": made.finished}
-    return {"prompt": drawn.prompt, "sample": drawn.sample, **kept}
-
-
-def of_journal(rows: Iterable[Mapping[str, Any]]) -> Places:
-    """What is no completion is not taken, so that it is drawn again."""
-    found = dict[tuple[int, int], Completion]()
-    for row in rows:
-        with suppress(KeyError, TypeError):
-            made = Completion(row["text"], tuple(row["token_ids"]), tuple(row["logps"]), row["finished"])
-            found[row["prompt"], row["sample"]] = made
-    return found

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -126,22 +125,22 @@ def _graded(job: SamplingJob, store: SampleStore, name: str) -> GradedSamples:
     shards = [problems[start : start + _SHARD_PROBLEMS] for start in range(0, len(problems), _SHARD_PROBLEMS)]
     if missing := store.read(len(shards)):
         with closing(store):
-            begun = sum(len(store.drawn(index)) for index in missing if store.begun(index))
-            done, tokens = sum(map(len, store.shards.values())) + begun, 0
+            begun = [store.journal(index) for index in missing if store.begun(index)]
+            done, tokens = sum(map(len, store.shards.values())) + sum(len(each.found) for each in begun if each), 0
             with progress_bar(f"Sampling and running {name}", len(problems) * job.draw.samples, done) as advance:
 
                 def sample(index: int, problems: Sequence[Problem]) -> list[list[Completion]]:
                     nonlocal done, tokens
-                    found, here, drawn = store.drawn(index), done, tokens
+                    journal = store.journal(index)
+                    others, drawn = done - (len(journal.found) if journal else 0), tokens
 
                     def tell(ended: int, new: int) -> None:
                         nonlocal done, tokens
-                        done, tokens = here + ended - len(found), drawn + new
+                        done, tokens = others + ended, drawn + new
                         advance(done, tokens)
 
                     draw = Draw(job.draw.samples, job.sampling, job.draw.seed * 10_007 + index)
-                    prompts = [problem.prompt for problem in problems]
-                    return draw_all(job.generator, prompts, draw, found, partial(store.add, index), tell)
+                    return draw_all(job.generator, [problem.prompt for problem in problems], draw, journal, tell)
 
                 sample_and_grade(job.task, ((index, shards[index]) for index in missing), sample, store.keep)
         tell_cut([each.completion for index in missing for each in store.shards[index]], job.sampling)

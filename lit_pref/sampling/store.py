@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lit_pref.errors import UserError
-from lit_pref.sampling.drawing import Places, of_journal, to_journal
 from lit_pref.sampling.grading import GradedSample
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.storage.arrays import keep_in_memory
 from lit_pref.storage.files import JsonValue, provenance_digest
-from lit_pref.storage.journal import Journal, JournalTakenError
 from lit_pref.storage.shards import ShardWriter, shard_path
-from lit_pref.types import Completion, Drawn, Outcome
+from lit_pref.types import Completion, Outcome
 
 SCHEMA = pa.schema(
     [
@@ -49,7 +48,7 @@ class SampleStore:
         self.folder, self.kept = folder, True
         self.shards: dict[int, list[GradedSample]] = {}
         self._cache, self._provenance = cache, provenance
-        self._journals: dict[int, Journal] = {}
+        self._journals: dict[int, SampleJournal] = {}
         self._writer: ShardWriter | None = None
         with self._writing():
             self._writer = ShardWriter(folder, provenance, SCHEMA, cache is not None)
@@ -83,18 +82,12 @@ class SampleStore:
         """Whether an earlier run drew some of a shard's samples."""
         return self._journal_of(index).exists()
 
-    def drawn(self, index: int) -> Places:
-        """Those; from now on this process keeps each other one."""
+    def journal(self, index: int) -> SampleJournal | None:
+        """What keeps a shard's completions from now on, with those; None where nothing can be kept."""
         if self._writer is not None and index not in self._journals:
             provenance: dict[str, JsonValue] = {"samples": provenance_digest(self._provenance), "shard": index}
-            with self._journaling(index):
-                self._journals[index] = Journal(self._journal_of(index), provenance)
-        return of_journal(self._journals[index].rows) if index in self._journals else {}
-
-    def add(self, index: int, drawn: Drawn) -> None:
-        if journal := self._journals.get(index):
-            with self._journaling(index):
-                journal.append(to_journal(drawn))
+            self._journals[index] = SampleJournal(self._journal_of(index), provenance, self._cache)
+        return self._journals.get(index)
 
     def close(self) -> None:
         """Leave what is unfinished to later runs."""
@@ -103,21 +96,6 @@ class SampleStore:
 
     def _journal_of(self, index: int) -> Path:
         return shard_path(self.folder, index).with_suffix(".drawn.jsonl")
-
-    @contextmanager
-    def _journaling(self, index: int) -> Iterator[None]:
-        """A cache goes on without a journal that cannot be written: what it keeps are shards."""
-        try:
-            yield
-        except UserError as error:
-            if self._cache is None:
-                raise
-            if journal := self._journals.pop(index, None):
-                journal.close()
-            if isinstance(error, JournalTakenError):
-                print(f"{error}; this run draws the same samples itself", flush=True)
-            else:
-                keep_in_memory(self._cache, error)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

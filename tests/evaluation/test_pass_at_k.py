@@ -15,7 +15,7 @@ from lit_pref.evaluation.pass_at_k import figures
 from lit_pref.generation import LocalGenerator
 from lit_pref.models import EMBEDDED_FOLDER, load_tokenizer
 from lit_pref.tasks import CodeTask, HumanEval
-from lit_pref.types import Check, Completion, Outcome, Problem, Sampling, Task, Verdict
+from lit_pref.types import Check, Completion, Generator, Outcome, Problem, Sampling, Task, Verdict
 
 
 @pytest.mark.parametrize("samples", [1, 4, 7])
@@ -84,6 +84,7 @@ def sampled(monkeypatch):
         return [[Completion(str(i), (1,), (0.0,), True) for i in range(samples)] for _ in prompts]
 
     monkeypatch.setattr(LocalGenerator, "generate", generate)
+    monkeypatch.setattr(LocalGenerator, "each", Generator.each)
     return calls
 
 
@@ -183,6 +184,26 @@ def test_a_prefix_keeps_the_figures_of_two_tasks_apart(tmp_path, sampled):
     assert evaluation(tmp_path, prefix="even/")(Policy()).keys() == {"even/pass@1", "even/pass@2"}
 
 
+def test_an_interrupted_measurement_goes_on_sample_by_sample(tmp_path, sampled, monkeypatch):
+    whole = evaluation(tmp_path / "whole")(Policy())
+    drawn, left = [], [7]
+
+    def each(self, prompts, samples, sampling, seed, done=()):
+        for one in Generator.each(self, prompts, samples, sampling, seed, done):
+            if len(drawn) == left[0]:
+                raise KeyboardInterrupt
+            drawn.append(one[:2])
+            yield one
+
+    monkeypatch.setattr(LocalGenerator, "each", each)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation(tmp_path / "parts")(Policy())
+    left[0] = 18
+    torch.testing.assert_close(evaluation(tmp_path / "parts")(Policy()), whole, rtol=0, atol=0)
+    assert len(drawn) == len(set(drawn)) == 18
+    assert not list(tmp_path.rglob("*.drawn.jsonl"))
+
+
 class Silent(Even):
     """Of three samples the second holds no code."""
 
@@ -197,6 +218,7 @@ def test_samples_that_are_no_answers_are_told_apart_also_when_they_are_found_aga
         return [[Completion(str(i), (1,), (0.0,), finished=i > 0) for i in range(samples)] for _ in prompts]
 
     monkeypatch.setattr(LocalGenerator, "generate", generate)
+    monkeypatch.setattr(LocalGenerator, "each", Generator.each)
     line = "silent: of 18 samples 6 were cut at 128 tokens and 6 held no code or answer\n"
     for _ in range(2):
         figures = evaluation(tmp_path, Silent())(Policy())
