@@ -21,7 +21,7 @@ from lit_pref.syntax.names import DEFINITIONS, IMPORTS
 from lit_pref.syntax.python import Statement, parses, reach, statements
 from lit_pref.tasks.grading.code import _CodeBenchmark
 from lit_pref.tasks.rows import identifier_in, text_in, texts_in
-from lit_pref.tasks.wording import COMPLETE_FUNCTION, Style, fenced, shown_source, user_turn
+from lit_pref.tasks.wording import COMPLETE_FUNCTION, CodeStyle, fenced, shown_source, user_turn
 from lit_pref.types import Check, IOCase, Problem, Program, Split, Text, Verdict
 
 _FORMS = ("test_list", "test", "input_output", "tests")
@@ -91,7 +91,7 @@ class CustomCodeTask(_CodeBenchmark):
         return replace(made, cases=problem.cases) if isinstance(made, Program) else made
 
 
-def _prompt(row: Row, style: Style) -> Text:
+def _prompt(row: Row, style: CodeStyle) -> Text:
     if isinstance(row.values.get("prompt"), list | dict):
         turns = turns_at(row, "prompt")
         if turns[-1]["role"] != "user":

@@ -20,7 +20,7 @@ from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
 from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.tasks.rows import texts_in
-from lit_pref.tasks.wording import Style, check_style
+from lit_pref.tasks.wording import CodeStyle, Style, check_style
 from lit_pref.types import ChoiceTask, Demonstration, MultipleChoice, PairTask, PreferencePair, Problem, Split, Task
 
 WrongOptions = Literal["each", "one"]
@@ -40,8 +40,10 @@ class _DataSet(ABC, Generic[_Item]):
     published: ClassVar[str] = ""
     stated_splits: ClassVar[str] = ""  # how a row says of which split it is
 
-    def __init__(self, source: str | None, style: Style) -> None:
-        check_style(style)
+    styles: ClassVar[tuple[str, ...]] = get_args(Style)
+
+    def __init__(self, source: str | None, style: CodeStyle) -> None:
+        check_style(style, self.styles)
         self.source, self.style = source or self.published, style
         if not self.source:
             raise UserError(f"{type(self).__name__} needs a source: a file, a folder or a hub id of its rows")
@@ -100,7 +102,7 @@ def first(name: str, split: Split, pairs: Sequence[PreferencePair], count: int |
 class _Problems(_DataSet[Problem], Task):
     """Problems with references. thoughts: tags of what a model thinks before it answers, as in `without_thoughts`."""
 
-    def __init__(self, source: str | None, style: Style, thoughts: Sequence[str]) -> None:
+    def __init__(self, source: str | None, style: CodeStyle, thoughts: Sequence[str]) -> None:
         super().__init__(source, style)
         without_thoughts("", thoughts)  # raises for a tag that has no end
         self.thoughts = tuple(thoughts)

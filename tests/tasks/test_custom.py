@@ -218,3 +218,8 @@ def test_a_wrong_row_is_named(tmp_path, change, message):
     with pytest.raises(RowError) as error:
         CustomCodeTask(written(path, LISTED, LISTED | change)).size("train")
     assert str(error.value).startswith(f"{path}:2: ") and message in str(error.value)
+
+
+def test_evalplus_words_are_of_the_published_benchmarks(tmp_path):
+    with pytest.raises(ValueError, match='style must be "completion" or "chat", got \'evalplus\''):
+        CustomCodeTask(str(tmp_path / "rows.jsonl"), style="evalplus")

@@ -13,7 +13,7 @@ from lit_pref.syntax.extraction import NoCodeError, extract_code, sanitize
 from lit_pref.syntax.python import missing, statements
 from lit_pref.syntax.thoughts import THOUGHTS, without_thoughts
 from lit_pref.tasks.data_sets import _Problems, check_one_each
-from lit_pref.tasks.wording import Style, shown_source
+from lit_pref.tasks.wording import EVALPLUS_CHAT_STOPS, CodeStyle, begun, shown_source
 from lit_pref.types import Check, FailingReferences, Outcome, Problem, Program, Sandbox, Verdict
 
 
@@ -23,7 +23,9 @@ class _CodeBenchmark(_Problems):
     Args:
         source: a file (JSON Lines, also as .gz, JSON, CSV, Parquet), a folder or a hub id, of the rows that the class
             describes; null is the published data.
-        style: completion gives the prompt as text to be continued, chat a user's turn that asks for the function.
+        style: completion gives the prompt as text to be continued, chat a user's turn that asks for the function;
+            evalplus, of the published benchmarks, asks in EvalPlus' words and begins the answer, as many figures are
+            published.
         extract: take the code out of the completion and drop what the function does not need; false runs prompt and
             completion as they are.
         thoughts: tags that mark what the model thinks before it answers, which is no answer: an opening one as in
@@ -33,7 +35,7 @@ class _CodeBenchmark(_Problems):
         sandbox: runs the graded programs; by default the isolated one of this process, or one with the time and memory
             that the benchmark's references need, opened at the first grading.
         stop: texts of which the first to appear ends a completion; null is what the benchmark's users stop text
-            completions at, and nothing for chat; [] stops at nothing.
+            completions at, what EvalPlus stops at for its style, and nothing for chat; [] stops at nothing.
     """
 
     # Where text completions of its problems end in the published evaluations: a base model goes on after the function.
@@ -46,7 +48,7 @@ class _CodeBenchmark(_Problems):
     def __init__(
         self,
         source: str | None = None,
-        style: Style = "completion",
+        style: CodeStyle = "completion",
         extract: bool = True,
         thoughts: Sequence[str] = THOUGHTS,
         failing_references: FailingReferences = "leave_out",
@@ -56,7 +58,7 @@ class _CodeBenchmark(_Problems):
         super().__init__(source, style, thoughts)
         if isinstance(stop, str) or "" in (stop or ()):
             raise ValueError(f"stop must be a list of texts of at least one character, got {stop!r}")
-        ends = self.stops if style == "completion" else ()
+        ends = {"completion": self.stops, "evalplus": EVALPLUS_CHAT_STOPS}.get(style, ())
         self.stop = ends if stop is None else tuple(stop)
         if failing_references not in get_args(FailingReferences):
             raise ValueError(f'failing_references must be "leave_out" or "error", got {failing_references!r}')
@@ -74,11 +76,12 @@ class _CodeBenchmark(_Problems):
         if not self.extract:
             prompt = problem.prompt if isinstance(problem.prompt, str) else ""
             return Program(prompt + completion, check=problem.check)
-        answer = without_thoughts(completion, self.thoughts)
+        answer = begun(problem.prompt) + without_thoughts(completion, self.thoughts)
         try:
             code = extract_code(answer, problem.entry_point, shown_source(problem.prompt)).code
         except NoCodeError as error:
-            lacking = f"{error}, but for thoughts" if answer != completion else str(error)
+            thought = answer != begun(problem.prompt) + completion
+            lacking = f"{error}, but for thoughts" if thought else str(error)
             return Verdict(Outcome.NO_CODE, detail=lacking)
         if problem.check is None:
             return Program(code)

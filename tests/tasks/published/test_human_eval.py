@@ -183,6 +183,30 @@ def test_a_wrong_row_of_plus_is_named(tmp_path, row, message):
     assert str(error.value).startswith(f"{path}:1: ") and message in str(error.value)
 
 
+# --- as EvalPlus asks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [HumanEval, HumanEvalPlus])
+def test_in_evalplus_words_the_answer_is_begun(tmp_path, kind):
+    rows = [row | {"base_input": [[7]], "plus_input": [[0]], "atol": 0} for row in (SHIFT, TOTAL)]
+    rows[1] |= {"base_input": [[[1, 2]]], "plus_input": [[[]]]}
+    task = kind(written(tmp_path / "rows.jsonl", rows), style="evalplus")
+    problems = task.problems("test", 2, seed=0)
+    asked, begun = problems[0].prompt
+    assert (asked["role"], begun["role"]) == ("user", "assistant")
+    fence = "```\n" + SHIFT["prompt"].strip() + "\n```\n"
+    assert asked["content"].startswith("Please provide a self-contained Python script") and fence in asked["content"]
+    assert begun["content"].endswith("passes corresponding tests:\n```python\n")
+    bodies = ["def decode_shift(n):\n    return n - 5\n", "def total(numbers):\n    return sum(numbers)\n"]
+    for ending in ("", "```", "```\n\nIt goes back. `n - 5`:\n```python\nprint(decode_shift(1))\n```"):
+        verdicts = task.grade(problems, [body + ending for body in bodies])
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED] * 2, verdicts
+    references = task.grade(problems, [problem.reference for problem in problems])
+    assert [verdict.outcome for verdict in references] == [Outcome.PASSED] * 2
+    assert [verdict.outcome for verdict in task.grade(problems, ["", "```\nI do not know.\n"])] == [Outcome.NO_CODE] * 2
+    assert task.stop == ("\nif __name__", "\ndef main(", "\nprint(", "\n```\n")
+
+
 # --- where completions end --------------------------------------------------------------------------------------------
 
 

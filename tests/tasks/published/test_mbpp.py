@@ -201,6 +201,16 @@ def test_plus_has_no_other_split(tmp_path):
         MBPPPlus(written(tmp_path / "plus.jsonl", [RELEASED])).size("train")
 
 
+def test_in_evalplus_words_the_answer_is_begun(source):
+    task = MBPP(source, style="evalplus")
+    problem = task.problems("test", None, seed=0)[0]
+    asked, begun = problem.prompt
+    told = f'"""\n{FULL["text"]}\n{FULL["test_list"][0]}\n"""'
+    assert f"```\n{told}\n```\n" in asked["content"] and begun["content"].endswith("```python\n")
+    (verdict,) = task.grade([problem], [problem.reference])
+    assert verdict.passed and not problem.reference.startswith("```")
+
+
 @pytest.mark.parametrize("kind", [MBPP, MBPPPlus])
 def test_text_completions_end_before_tests_of_their_own(source, kind):
     assert {"\nassert", '\n"""'} <= set(kind(source).stop)
