@@ -109,10 +109,8 @@ class CachedRows(_RowsOfOneLength):
         if self._cache is None:
             forget_length(self._model)
         new_RT = self._ids_RT[:, self._seen :]
-        out = self._model(
-            input_ids=new_RT, **self._places(new_RT.shape[1]), past_key_values=self._cache, use_cache=True,
-            **last_alone(self._model),
-        )  # fmt: skip
+        places = self._places(new_RT.shape[1])
+        out = _last(self._model, input_ids=new_RT, **places, past_key_values=self._cache, use_cache=True)
         self._cache, self._seen = out.past_key_values, width
         logits_RV: Tensor = out.logits[:, -1].float()
         return logits_RV
@@ -139,14 +137,21 @@ class RecomputedRows(_RowsOfOneLength):
 
     def _forward(self) -> Tensor:
         forget_length(self._model)
-        out = self._model(input_ids=self._ids_RT, use_cache=False, **last_alone(self._model))
-        logits_RV: Tensor = out.logits[:, -1].float()
+        logits_RV: Tensor = _last(self._model, input_ids=self._ids_RT, use_cache=False).logits[:, -1].float()
         return logits_RV
 
 
-def last_alone(model: "PreTrainedModel") -> dict[str, int]:
-    """Have the model make only the last column's logits, if it knows how to."""
-    return {"logits_to_keep": 1} if _keeps_some(type(model).forward) else {}
+def _last(model: "PreTrainedModel", **inputs: Any) -> Any:
+    """What the model gives, with the last column's logits alone if it knows how to."""
+    if not _keeps_some(type(model).forward):
+        return model(**inputs)
+    # The last columns of many lie apart, and torch's bf16 product on CPUs then copies the head's weights for each row.
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        return model(**inputs, logits_to_keep=1)
+    finally:
+        handle.remove()
 
 
 @cache

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from lit_pref.generation.rows import Ids, Rows, last_alone
+from lit_pref.generation.rows import Ids, Rows
 from lit_pref.generation.slot_attention import RowMask, Sharing
 from lit_pref.generation.slot_cache import Slots, aligned
 from lit_pref.models.attention.tree_attention import attend_by_tree, masks_by_window
@@ -73,12 +73,11 @@ class SlotRows(Rows):
         ids = [[*prompt, *[0] * (width - len(prompt))] for prompt in prompts]
         filled = DynamicCache()
         attend_by_tree(self._model)
-        self._model(
+        self._model.base_model(
             input_ids=torch.tensor(ids, device=self._model.device),
             position_ids=torch.arange(width, device=self._model.device).expand(len(ids), -1),
             past_key_values=filled,
             use_cache=True,
-            **last_alone(self._model),
         )
         return filled
 
