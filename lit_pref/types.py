@@ -375,7 +375,10 @@ class Generator(ABC):
         left = set(itertools.product(range(len(prompts)), range(samples))) - set(done)
         if left:
             made = self.generate(prompts, samples, sampling, seed)
-            yield from (Drawn(prompt, sample, made[prompt][sample]) for prompt, sample in sorted(left))
+            for prompt, several in enumerate(made):
+                yield from (
+                    Drawn(prompt, sample, each) for sample, each in enumerate(several) if (prompt, sample) in left
+                )
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

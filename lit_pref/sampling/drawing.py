@@ -17,6 +17,10 @@ _SEEN, _MANY = 16, 0.5  # completions that tell of the others, and a share of cu
 _FEW = 0.05  # that is told in the end
 
 
+class TooFewError(UserError):
+    """A generator did not give what it was asked for."""
+
+
 class Draw(NamedTuple):
     """What is drawn of a policy: how many completions a problem, by which sampling, with which seed."""
 
@@ -40,7 +44,7 @@ def draw_all(
 
     journal: has those that an earlier run drew, and gets each other one as soon as it is there.
 
-    Raises UserError where the generator does not give one for each.
+    Raises TooFewError where the generator does not give them all.
     """
     made = dict(journal.found) if journal else {}
     before = len(made)
@@ -61,12 +65,10 @@ def draw_all(
             if isinstance(each, GeneratorType):
                 each.close()
     places = [[(row, sample) for sample in range(draw.samples)] for row in range(len(prompts))]
-    lacking = [place for several in places for place in several if place not in made]
-    if lacking:
-        raise UserError(
-            f"{type(generator).__name__} gave {len(made) - before} completions, and none of prompt {lacking[0][0]} as "
-            f"sample {lacking[0][1]}: expected {draw.samples} of each of {len(prompts)} prompts"
-        )
+    if not all(place in made for several in places for place in several):
+        expected = "one" if draw.samples == 1 else f"{draw.samples:,}"
+        given = f"{len(made):,} completions for {len(prompts):,} prompts"
+        raise TooFewError(f"{type(generator).__name__} gave {given}: expected {expected} each")
     return [[made[place] for place in several] for several in places]
 
 

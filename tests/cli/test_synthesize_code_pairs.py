@@ -18,7 +18,7 @@ from lit_pref.generation.policy import PolicyGenerator
 from lit_pref.models import load_causal_lm, weights_fingerprint
 from lit_pref.synthesis.code_pairs import pipeline, steps
 from lit_pref.synthesis.mining import snippet_shards
-from lit_pref.types import Completion, Sampling
+from lit_pref.types import Completion, Drawn, Generator, Sampling
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "synthesize"
@@ -151,23 +151,29 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_bytes(
     whole = [*RECIPE, *MODELS, "--filters.syntax", "false"]
     whole[whole.index("out")] = "whole"
     main(whole)
-    generate, calls = PolicyGenerator.generate, list[int]()
+    each, drawn, limit = PolicyGenerator.each, list[tuple[int, ...]](), 6
 
-    def stopped(self: PolicyGenerator, *arguments: Any) -> list[list[Completion]]:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return generate(self, *arguments)
+    def stopped(self: PolicyGenerator, *arguments: Any) -> Iterator[Drawn]:
+        for one in each(self, *arguments):
+            if len(drawn) == limit:
+                raise KeyboardInterrupt
+            drawn.append((arguments[3], *one[:2]))  # by the shard's seed
+            yield one
 
     with monkeypatch.context() as patched:
-        patched.setattr(PolicyGenerator, "generate", stopped)
+        patched.setattr(PolicyGenerator, "each", stopped)
         with pytest.raises(SystemExit) as exit_:
             main([*RECIPE, *MODELS, "--filters.syntax", "false"])
     assert exit_.value.code == 130
     assert "interrupted; the same command goes on from what is finished" in capsys.readouterr().err
     kept = {path: path.stat().st_mtime_ns for path in Path("out/completions").rglob("part-*.parquet")}
     assert len(kept) == 1 and not Path("out/summary.json").exists()
-    main([*RECIPE, *MODELS, "--filters.syntax", "false"])
+    with monkeypatch.context() as patched:
+        patched.setattr(PolicyGenerator, "each", stopped)
+        limit = 10**9
+        main([*RECIPE, *MODELS, "--filters.syntax", "false"])
+    assert len(drawn) == len(set(drawn)) == 2 * 9  # strong and weak, nothing twice
+    assert not list(Path("out").rglob("*.drawn.jsonl"))
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     assert content("out") == content("whole")
 
@@ -199,6 +205,7 @@ def test_a_generator_that_writes_nothing_is_counted(
     monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(PolicyGenerator, "generate", nothing)
+    monkeypatch.setattr(PolicyGenerator, "each", Generator.each)
     message = refused(*RECIPE, *MODELS)
     assert message == "out/pairs: no pair is left; no pair: empty side: 9"
     assert len(rows("completions/weak")) == 9  # kept as they are
@@ -208,6 +215,7 @@ def test_a_describer_that_writes_nothing_is_counted(
     monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(PolicyGenerator, "generate", nothing)
+    monkeypatch.setattr(PolicyGenerator, "each", Generator.each)
     describer = ["--describer.descriptions", "generated", "--describer.generator", "embedded:coder"]
     assert refused(*RECIPE, *describer) == "out/described: no description is left; dropped: empty description: 14"
 
@@ -216,6 +224,7 @@ def test_a_generator_that_gives_too_few_answers_is_named(
     monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(PolicyGenerator, "generate", lambda self, prompts, *_: [])
+    monkeypatch.setattr(PolicyGenerator, "each", Generator.each)
     message = refused(*RECIPE, *MODELS)
     assert message == "--strong: PolicyGenerator gave 0 completions for 9 prompts: expected one each"
 
@@ -380,6 +389,7 @@ def test_configs_begin_with_their_command_and_hold_what_is_written(
     assert written.keys() <= resolved.keys()
     for key in ("source", "describer", "completions", "filters"):
         plain = {name: value for name, value in written[key].items() if name != "generator"}
+        resolved[key].get("sampling", {}).pop("stop", None)  # none of them states it
         assert resolved[key].items() >= plain.items()
     if name == "code_pairs_deepseek":
         sampling = Sampling(**resolved["describer"]["sampling"])

@@ -7,11 +7,15 @@ without the answer's fence or prose, so that no side is known by its wrapping.
 
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from lit_pref.errors import UserError
+from lit_pref.machine.progress import ProgressLines
+from lit_pref.sampling.drawing import Draw, TooFewError, draw_all
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.syntax.languages import LanguageName
 from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.synthesis.code_pairs.sides import Written, answered_code, continued_code
@@ -85,15 +89,24 @@ def clipped(description: str, keep: float) -> str:
 
 
 def completed(
-    name: str, generator: Generator, prompts: Sequence[Text], sampling: Sampling, seed: int
+    name: str,
+    generator: Generator,
+    prompts: Sequence[Text],
+    sampling: Sampling,
+    seed: int,
+    journal: SampleJournal | None = None,
 ) -> list[Completion]:
-    """One completion a prompt, in order.
+    """One completion a prompt, in order; those that the journal holds are not drawn again.
 
-    name: the generator's part, for the message.
+    name: the generator's part, for the messages.
     Raises UserError where the generator does not give one for each.
     """
-    found = generator.generate(prompts, 1, sampling, seed) if prompts else []
-    if len(found) != len(prompts) or any(len(several) != 1 for several in found):
-        given = f"{sum(map(len, found))} completions for {len(prompts)} prompts"
-        raise UserError(f"--{name}: {type(generator).__name__} gave {given}: expected one each")
+    done = len(journal.found) if journal else 0
+    lines = ProgressLines(f"Completions of {name}", len(prompts), done, time.monotonic())
+    try:
+        found = draw_all(
+            generator, prompts, Draw(1, sampling, seed), journal, lambda ended, tokens: lines(ended, tokens=tokens)
+        )
+    except TooFewError as error:
+        raise UserError(f"--{name}: {error}") from error
     return [several[0] for several in found]

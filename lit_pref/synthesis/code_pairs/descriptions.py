@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+from lit_pref.sampling.sample_journal import SampleJournal
 from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.syntax.words import words
 from lit_pref.synthesis.code_pairs.completions import completed
@@ -95,18 +96,23 @@ def description_in(answer: str) -> str:
 
 
 def described(
-    snippets: Sequence[Snippet], describer: Describer, generator: Generator | None, seed: int
+    snippets: Sequence[Snippet],
+    describer: Describer,
+    generator: Generator | None,
+    seed: int,
+    journal: SampleJournal | None = None,
 ) -> list[Description]:
     """A description for each snippet, in order.
 
     generator: the describer's own, opened; None where it has none.
+    journal: of what it writes.
     """
     asked = [snippet for snippet in snippets if describer.is_asked(snippet)]
     answers: Iterator[Completion] = iter(())
     if asked:
         assert generator is not None  # Describer has refused to go without
         prompts = [describer_prompt(snippet) for snippet in asked]
-        answers = iter(completed("describer", generator, prompts, describer.sampling, seed))
+        answers = iter(completed("describer", generator, prompts, describer.sampling, seed, journal))
     found = []
     for snippet in snippets:
         is_asked = describer.is_asked(snippet)

@@ -6,6 +6,7 @@ Parallel stages keep their order; between them, duplicates are dropped in one pa
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from lit_pref.storage.files import JsonValue
+from lit_pref.sampling.sample_journal import SampleJournal
+from lit_pref.storage.files import JsonValue, provenance_digest
+from lit_pref.storage.shards import shard_path
 from lit_pref.synthesis.code_pairs.completions import (
     Completions,
     Role,
@@ -46,11 +49,27 @@ def seed_of(seed: int, role: str, index: int) -> int:
     return int.from_bytes(blake2b(f"{seed}:{role}:{index}".encode(), digest_size=4).digest(), "big") >> 1
 
 
+@dataclass(frozen=True)
+class _SamplingStage(Stage):
+    """One whose rows a generator writes: what it wrote of a shard that is not whole yet stands beside it."""
+
+    def journal(self, index: int) -> SampleJournal:
+        provenance: dict[str, JsonValue] = {"stage": provenance_digest(self.provenance()), "shard": index}
+        return SampleJournal(self._journal_of(index), provenance)
+
+    def write(self, index: int) -> None:
+        super().write(index)
+        self._journal_of(index).unlink(missing_ok=True)
+
+    def _journal_of(self, index: int) -> Path:
+        return shard_path(self.folder, index).with_suffix(".drawn.jsonl")
+
+
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class DescribeSnippets(Stage):
+class DescribeSnippets(_SamplingStage):
     """Snippets to descriptions, some of them empty."""
 
     schema: ClassVar[pa.Schema] = DESCRIBED_SCHEMA
@@ -73,7 +92,9 @@ class DescribeSnippets(Stage):
 
     def rows(self, index: int) -> ShardRows:
         snippets = [snippet_of(row) for row in rows_of(self.snippets, index)]
-        found = described(snippets, self.describer, self.generator, seed_of(self.seed, "describer", index))
+        seed = seed_of(self.seed, "describer", index)
+        with closing(self.journal(index)) as journal:
+            found = described(snippets, self.describer, self.generator, seed, journal)
         rows = [
             {**snippet._asdict(), "description": description.text, "generated": description.generated}
             for snippet, description in zip(snippets, found, strict=True)
@@ -82,7 +103,7 @@ class DescribeSnippets(Stage):
 
 
 @dataclass(frozen=True)
-class WriteCode(Stage):
+class WriteCode(_SamplingStage):
     """Descriptions to what one model writes from them.
 
     keep: of a clipped description; without meaning for the other roles.
@@ -120,7 +141,8 @@ class WriteCode(Stage):
         ]
         name = "weak" if self.role == "weak" else "strong"
         seed = seed_of(self.seed, self.role, index)
-        answers = iter(completed(name, self.generator, prompts, self.completions.sampling, seed))
+        with closing(self.journal(index)) as journal:
+            answers = iter(completed(name, self.generator, prompts, self.completions.sampling, seed, journal))
         rows: list[Row] = []
         for description in descriptions:
             answer = next(answers) if description else None

@@ -36,7 +36,7 @@ from lit_pref.synthesis.stages.local import (
     stream_shards,
 )
 
-SHARD_ROWS = 256  # snippets that a generator is given at once: what an interruption costs
+SHARD_ROWS = 256  # snippets that a generator is given at once
 SNIPPET_SCHEMA = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in Snippet._fields])
 _SHARD_FILES, _SHARD_BYTES = 128, 2_000_000  # of a shard of files; bytes of those that came out of an archive or table
 _FIRST_WAVE, _LAST_WAVE = 1, 128  # shards of files that are under way at once: few at first, as a limit may need few
