@@ -10,6 +10,9 @@ import pytest
 
 from benchmarks import codepmp
 from benchmarks.codepmp import Arm
+from benchmarks.real_codepmp import majority
+from lit_pref.tasks import GSM8KSolutions
+from lit_pref.tasks.published.solution_pairs import Solution
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -144,3 +147,39 @@ def _real_code_dpo(folder: Path) -> list[str]:
     command = ["real_code_dpo", "--model", "embedded:coder", "--config", "configs/dpo.yaml", "--dtype", "float32"]
     command += ["--seeds", "0", "--quick", "--results", str(folder), "--runs_folder", str(folder / "runs")]
     return [*command, "--", f"--trainer.callbacks={callbacks}", "--data.batch_size=4"]
+
+
+def test_codepmp_of_pretrained_models_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import cells, real_codepmp, real_codepmp_figures
+    from tests.tasks.published.test_gsm8k_solutions import row, written
+
+    monkeypatch.setenv("LIT_PREF_CACHE", str(tmp_path / "cache"))
+    solutions = written(tmp_path / "solutions.jsonl", [row(number, number % 5) for number in range(60)])
+    recipe = ["--config", "configs/synthesize/code_pairs.yaml", "--source.limit", "40"]
+    recipe += ["--construction", "MutatedRejected"]  # embedded models write no pairs of real docstrings
+    monkeypatch.setattr(real_codepmp, "CODE_PAIRS", recipe)
+    few = ["--data.validation_size", "2", "--data.batch_size", "4"]
+    monkeypatch.setattr(real_codepmp, "PRETRAINING", [*real_codepmp.PRETRAINING, *few])
+    command = ["real_codepmp", "--model", "embedded:coder-weak", "--strong", "embedded:coder-strong"]
+    command += ["--solutions", solutions, "--sizes", "12", "--seeds", "0", "--dtype", "float32"]
+    command += ["--results", str(tmp_path), "--runs_folder", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", command)
+    real_codepmp.main()
+    without, with_pmp = cells.rows(tmp_path / "real_codepmp.csv")
+    # of the file's 60 questions each fifth has no right solution, and each number of right ones from 0 to 4 occurs
+    questions = len(without["best"]) - 1
+    assert questions == len(GSM8KSolutions(solutions).solved("test")) and without["mean"] == with_pmp["mean"]
+    marks = [int(mark) for mark in without["ranked"][1:]]
+    assert all(right <= of and of in (3, 4) for right, of in zip(marks[::2], marks[1::2], strict=True))
+    assert int(with_pmp["pretraining/pairs"]) > 4 and not without["pretraining/pairs"]
+    assert with_pmp["ranked"] != without["ranked"]
+    table = real_codepmp_figures.table([without, with_pmp])
+    assert "| 12 | with PMP | 1 |" in table and "Pretraining, once" in table
+
+
+def test_a_majority_shares_its_vote_between_answers_of_equally_many() -> None:
+    solutions = [Solution("?", f"so\nA: {answer}", answer == 7) for answer in (7, 7, 8, 9)]
+    assert majority(solutions) == 1.0  # two for 7, which is right
+    assert majority([*solutions, Solution("?", "A: 8", False)]) == 0.5  # two for 7, two for 8
+    assert majority(solutions[1:]) == pytest.approx(1 / 3)  # one each
+    assert majority([Solution("?", "no answer", False)]) == 0.0

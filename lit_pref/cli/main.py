@@ -38,7 +38,7 @@ reward loss  BradleyTerry
 adapters     LoRA
 tasks        CodeTask, ReasoningTask, DeductionTask, Mixture, HumanEval, HumanEvalPlus, MBPP, MBPPPlus,
              CustomCodeTask (your own), DoctestTask (a Python package's functions), GSM8K, MATH;
-             of pairs or options: MathShepherd, ReClor, LogiQA2
+             of pairs or options: MathShepherd, GSM8KSolutions, ReClor, LogiQA2
 evaluations  PassAtK, PairAccuracy, BestOfN, MultipleChoiceAccuracy
 callbacks    BeforeAfter, LastCheckpoint, GeometricCheckpoints, DecayFromCheckpoint
 generators   OpenAIGenerator (any OpenAI-compatible server), VLLMGenerator

@@ -7,6 +7,7 @@ from lit_pref.tasks.embedded.deduction import DeductionTask
 from lit_pref.tasks.embedded.mixture import Mixture
 from lit_pref.tasks.embedded.reasoning.task import ReasoningTask
 from lit_pref.tasks.published.gsm8k import GSM8K
+from lit_pref.tasks.published.gsm8k_solutions import GSM8KSolutions
 from lit_pref.tasks.published.human_eval import HumanEval, HumanEvalPlus
 from lit_pref.tasks.published.logiqa2 import LogiQA2
 from lit_pref.tasks.published.math_problems import MATH
@@ -22,6 +23,7 @@ __all__ = [
     "CustomCodeTask",
     "DeductionTask",
     "DoctestTask",
+    "GSM8KSolutions",
     "HumanEval",
     "HumanEvalPlus",
     "LogiQA2",

@@ -20,14 +20,16 @@ from lit_pref.syntax.languages import LanguageName
 from lit_pref.syntax.thoughts import without_thoughts
 from lit_pref.synthesis.code_pairs.sides import Written, answered_code, continued_code
 from lit_pref.synthesis.mining.snippets import Snippet
+from lit_pref.tasks.wording import user_turn
 from lit_pref.types import Completion, Generator, Sampling, Text
 
-Style = Literal["signature", "instruct"]
+Style = Literal["signature", "instruct", "chat"]
 """How code is asked for.
 
 signature: the description as a comment and the snippet's signature, to be continued: for base models, and for the
 embedded ones, which learned it so.
 instruct: a request in words, for models that follow instructions; the name is up to them.
+chat: the same request as a user's turn, for models with a chat template.
 """
 
 Role = Literal["strong", "weak", "clipped"]
@@ -38,7 +40,8 @@ Write {language} code that does what is described. Answer with the code alone.
 
 ### Description:
 {description}
-
+"""
+_ANSWER = """
 ### Code:
 """
 _NEXT_TURN = re.compile(r"^[ \t]*#{3,4} (?:Description|Code|Response|Instruction)\b|<\|[^|\n]*\|>|</?s>", re.MULTILINE)
@@ -49,7 +52,7 @@ class Completions:
     """How strong and weak code is asked for and drawn; all of it is ours.
 
     Args:
-        style: signature or instruct.
+        style: signature, instruct or chat.
         sampling: how it is drawn.
     """
 
@@ -57,10 +60,11 @@ class Completions:
     sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_new_tokens=512)  # noqa: RUF009 - frozen
 
 
-def completion_prompt(snippet: Snippet, description: str, style: Style) -> str:
+def completion_prompt(snippet: Snippet, description: str, style: Style) -> Text:
     """What a model is given to write code that fits the description."""
-    if style == "instruct":
-        return _REQUEST.format(language=snippet.language, description=description)
+    if style != "signature":
+        request = _REQUEST.format(language=snippet.language, description=description)
+        return user_turn(request.strip()) if style == "chat" else request + _ANSWER
     mark = "#" if snippet.language == "python" else "//"
     comment = "\n".join(f"{mark} {line}".rstrip() for line in description.splitlines())
     return f"{comment}\n{snippet.signature.rstrip()}\n"
@@ -71,7 +75,7 @@ def written_code(snippet: Snippet, text: str, finished: bool, style: Style) -> W
     text = without_thoughts(text)
     if turn := _NEXT_TURN.search(text):
         text, finished = text[: turn.start()], True
-    if style == "instruct":
+    if style != "signature":
         return answered_code(text, finished)
     return continued_code(snippet.signature, text, finished, cast(LanguageName, snippet.language))
 

@@ -7,39 +7,25 @@ solution counts as right where its last step is labelled +. Not covered: the lab
 labels contradict their answers; more of them than fit into memory.
 """
 
-import random
 import re
 from collections.abc import Iterator
-from itertools import zip_longest
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
-from lit_pref.data.formats.prompts import response
 from lit_pref.data.reading.rows import Row, RowError
 from lit_pref.data.reading.sources import read_rows
-from lit_pref.errors import UserError
-from lit_pref.tasks.data_sets import check_split, first
 from lit_pref.tasks.embedded.splits import percentile
 from lit_pref.tasks.published.gsm8k import without_calculations
-from lit_pref.tasks.published.solved_problems import continued
+from lit_pref.tasks.published.solution_pairs import Solution, _SolutionPairs
 from lit_pref.tasks.rows import text_in
-from lit_pref.tasks.wording import Style, asked, check_style
-from lit_pref.types import PairTask, PreferencePair, Split
+from lit_pref.tasks.wording import Style
+from lit_pref.types import Split
 
 _TAG = "ки"
 _TAGS = re.compile(rf" ?{_TAG}")
 _FIRST_STEP = re.compile(r"\bstep 1\s*:", re.IGNORECASE)
-_REQUEST = "Solve this problem step by step."
 
 
-class Solution(NamedTuple):
-    """A question, a solution of it without tags, and whether its last step is labelled right."""
-
-    question: str
-    text: str
-    right: bool
-
-
-class MathShepherd(PairTask):
+class MathShepherd(_SolutionPairs):
     """Pairs of a right and a wrong solution of one question; a question without both gives none.
 
     Args:
@@ -63,51 +49,27 @@ class MathShepherd(PairTask):
         style: Style = "completion",
         calculations: bool = False,
     ) -> None:
-        check_style(style)
+        super().__init__(source, pairs_per_question, style)
         if problems not in ("all", "GSM8K", "MATH"):
             raise ValueError(f'problems must be "all", "GSM8K" or "MATH", got {problems!r}')
-        if pairs_per_question < 1:
-            raise ValueError(f"pairs_per_question must be >= 1, got {pairs_per_question}")
         if not 0 <= validation_percent < 100:
             raise ValueError(f"validation_percent must be in [0, 100), got {validation_percent}")
-        self.source, self.problems, self.pairs_per_question = source, problems, pairs_per_question
-        self.validation_percent, self.style, self.calculations = validation_percent, style, calculations
+        self.problems, self.validation_percent, self.calculations = problems, validation_percent, calculations
 
-    def pairs(self, split: Split, count: int | None, seed: int) -> list[PreferencePair]:
-        """One pair of each question in an order of the seed, then a second of each that has one, and so on."""
-        check_split(self.name, self.splits, split)
-        draw = random.Random(f"pairs:{self.name}:{split}:{seed}")
-        of_questions = [list(self._pairs(question, texts, draw)) for question, texts in self._solved(split).items()]
-        draw.shuffle(of_questions)
-        rounds = zip_longest(*of_questions)
-        found = [pair for one_of_each in rounds for pair in one_of_each if pair is not None]
-        if not found:
-            raise UserError(f"{self.source}: no question of split {split!r} has a right and a wrong solution")
-        return first(self.name, split, found, count)
-
-    def _solved(self, split: Split) -> dict[str, dict[str, bool]]:
-        """The distinct solutions of each question of the split, and whether they are right."""
-        found: dict[str, dict[str, bool]] = {}
+    def solutions(self, split: Split) -> Iterator[Solution]:
         for row in read_rows(self.source, "train"):
             if self.problems != "all" and text_in(row, "task") != self.problems:
                 continue
-            question, text, right = read_solution(row)
-            if (percentile(question) < self.validation_percent) == (split == "validation"):
-                found.setdefault(question, {})[text if self.calculations else without_calculations(text)] = right
-        return found
-
-    def _pairs(self, question: str, texts: dict[str, bool], draw: random.Random) -> Iterator[PreferencePair]:
-        prompt = asked(self.style, question if self.style == "chat" else continued(question), _REQUEST)
-        right = [text for text, is_right in texts.items() if is_right]
-        wrong = [text for text, is_right in texts.items() if not is_right]
-        draw.shuffle(right)
-        draw.shuffle(wrong)
-        for chosen, rejected, _ in zip(right, wrong, range(self.pairs_per_question), strict=False):
-            yield PreferencePair(prompt, response(prompt, chosen), response(prompt, rejected))
+            found = read_solution(row)
+            if (percentile(found.question) < self.validation_percent) == (split == "validation"):
+                yield found if self.calculations else found._replace(text=without_calculations(found.text))
 
 
 def read_solution(row: Row) -> Solution:
-    """A row's question and solution; Raises RowError where tags and labels do not fit, or nothing tells them apart."""
+    """A row's question and solution without tags, right where its last step is labelled so.
+
+    Raises RowError where tags and labels do not fit, or nothing tells them apart.
+    """
     tagged, labelled = text_in(row, "input"), text_in(row, "label")
     # With a tag as long as its label both texts have the same places.
     places = [match.start() for match in re.finditer("\0", tagged.replace(_TAG, "\0"))]

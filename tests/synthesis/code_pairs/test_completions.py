@@ -27,7 +27,16 @@ def test_the_signature_style_in_other_languages_and_over_several_lines() -> None
 def test_the_instruct_style_names_the_language_and_shows_no_name() -> None:
     prompt = completion_prompt(GO, "Add one.", "instruct")
     assert "go code" in prompt and "Add one." in prompt and "func" not in prompt
-    assert prompt.endswith("### Code:\n")
+    assert isinstance(prompt, str) and prompt.endswith("Add one.\n\n### Code:\n")
+
+
+def test_the_chat_style_is_the_same_request_as_a_user_s_turn() -> None:
+    (turn,) = completion_prompt(GO, "Add one.", "chat")
+    assert turn == {
+        "role": "user",
+        "content": str(completion_prompt(GO, "Add one.", "instruct"))[: -len("\n\n### Code:\n")],
+    }
+    assert written_code(GO, "Sure:\n```go\nx := 1\n```\nDone.", True, "chat").code.strip() == "x := 1"
 
 
 @pytest.mark.parametrize("turn", ["### Description:\nmore", "### Code:\nmore", "<|EOT|>", "</s>"])
