@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 from lit_pref.errors import UserError
 from lit_pref.generation import LocalGenerator, decoding, local
 from lit_pref.generation.draws import draw
+from lit_pref.generation.slots import SlotRows
 from lit_pref.types import Sampling
 
 WORDS = ["<eos>", "<pad>", *(f"w{i}" for i in range(14))]
@@ -65,6 +66,7 @@ SIZE = {
 }
 WINDOWS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4, "query_pre_attn_scalar": 8}
 OTHERS = {
+    "llama": {},
     "gpt2": {},  # learned positions
     "mistral": {"sliding_window": 4},  # a cache that forgets, shorter than prompt and completion
     "gemma3_text": WINDOWS,
@@ -352,3 +354,30 @@ def test_a_nucleus_of_more_tokens_than_are_sorted_at_first():
     uniform = torch.linspace(0, 1 - 1e-12, 4000, dtype=torch.float64)
     tokens = draw(logits, torch.zeros(4000, dtype=torch.long), Sampling(top_p=0.7), uniform).tokens
     assert len(set(tokens)) == 700
+
+
+@pytest.mark.parametrize("model_type", ["llama", "bloom"])  # in slots, and side by side with padding
+def test_the_head_reads_the_last_tokens_alone_and_as_one_block(model_type, tokenizer):
+    # Of last columns that lie apart torch's bf16 product on CPUs makes a copy of the head's weights for each row.
+    other = of_type(model_type)
+    decoding.decoding(other)
+    seen = []
+    handle = other.get_output_embeddings().register_forward_hook(lambda head, given, out: seen.append(given[0]))
+    LocalGenerator(other, tokenizer, encode).generate(PROMPTS, 2, Sampling(max_new_tokens=3), seed=0)
+    handle.remove()
+    assert len(seen) <= 3  # a step each: prompts themselves go through no head
+    assert all(given.is_contiguous() and given.shape[1] == 1 for given in seen)
+
+
+def test_samples_of_a_prompt_share_its_keys():
+    model = of_type("llama")
+    with torch.inference_mode():
+        rows = SlotRows(model)
+        rows.add([[3, 4, 5, 6, 7], [8, 9]])
+        rows.step([2, 3])
+        rows.keep([0, 0, 0, 1, 1])
+        rows.step([4, 5, 6, 7, 8])
+    layer = rows._slots.layers[0]
+    assert len(layer.prompts.keys) == 2  # one each, whatever goes on from it
+    own = layer.own.keys[:5, :, :3].abs().sum((1, 3)) > 0
+    assert own.tolist() == [[True, True, False]] * 5  # the prompt's last token and the new one are the rows' own
