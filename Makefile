@@ -10,16 +10,21 @@ THREADS ?= 2
 # How many times as many broken inputs `make fuzz` tries as the suite does.
 FUZZ ?= 10
 
-.PHONY: fit test test-slow fuzz lint embedded figures clean
+.PHONY: fit test test-slow test-real fuzz lint embedded figures clean
 
 fit: $(INSTALLED)
 	$(BIN)/lit-pref fit --config configs/dpo_budget.yaml
 
 test: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(THREADS) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(THREADS) -m "not slow and not real"
 
 test-slow: $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# On pretrained chat models: MODELS is a folder that holds SmolLM2-135M-Instruct and Qwen2.5-Coder-0.5B-Instruct, each as
+# a transformers folder or a .gguf file, or both, whose names begin with smollm2 and qwen2.5-coder-0.5b.
+test-real: $(BENCH)
+	LIT_PREF_REAL_MODELS=$(abspath $(MODELS)) $(BIN)/python -m pytest -m real tests/real
 
 # Broken rows, commands, caches and checkpoints, made at random from a seed; ten times what `make test` tries of them.
 # Minutes on 2 cores; FUZZ=1 is the suite's own share.

@@ -64,7 +64,7 @@ def evaluate(
     Args:
         task: CodeTask, HumanEval, HumanEvalPlus, MBPP, MBPPPlus, DoctestTask or CustomCodeTask; arguments as in
             --task.source FILE.
-        policy: whose completions: an embedded model, a model folder or a hub id, run in this process.
+        policy: whose completions: an embedded model, a model folder, a .gguf file or a hub id, run in this process.
         checkpoint: or a run's `.ckpt` file.
         generator: or a Generator by its class, as OpenAIGenerator for a server.
         samples_file: or a file of rows with task_id and completion, as HumanEval's own harness takes them, or with

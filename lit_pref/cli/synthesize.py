@@ -66,8 +66,8 @@ def synthesize(
         output: the folder to make, or to go on with.
         task: problems and their grading: the embedded CodeTask by default, HumanEval, MBPP, DoctestTask for the
             functions of a Python package, CustomCodeTask for a file of your own, or a class of your own.
-        policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model folder
-            or a hub id.
+        policy: who writes the samples, in this process: an embedded model (embedded:coder by default), a model
+            folder, a .gguf file or a hub id.
         generator: or a Generator by its class: OpenAIGenerator for a server, VLLMGenerator, or a dataclass of your own.
         split: of the task; never train on the one that you will measure.
         problems: how many to sample, before decontamination; null is all of a benchmark, and 2,000 of a task that can
@@ -131,8 +131,8 @@ def synthesize(
             f"no pairs: {made.summary}; raise samples, problems or temperature, or take a policy that solves some of "
             "the problems"
         )
-    overlay = "--config dpo --config data/pairs"
-    print(f"to train on them: lit-pref fit {overlay} --data.train {output / 'pairs.parquet'}")
+    overlay, trained = "--config dpo --config data/pairs", policy or "MODEL"
+    print(f"to train on them: lit-pref fit {overlay} --data.train {output / 'pairs.parquet'} --model.policy {trained}")
 
 
 # --- what is sampled --------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def test_a_folder_holds_samples_pairs_counts_and_where_they_are_from(capsys: pyt
     assert counts["pairs"] + sum(counts[reason] for reason in reasons) == 16
     for name, count in counts.items():
         assert name in shown and f"{count:,}" in shown
+    assert "--data.train out/pairs.parquet --model.policy embedded:coder" in shown
     provenance = summary()["provenance"]
     assert (provenance["task"], provenance["policy_name"]) == ("code", "embedded:coder")
     assert provenance["policy"] == weights_fingerprint(load_causal_lm("embedded:coder"))

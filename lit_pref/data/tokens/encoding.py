@@ -140,8 +140,9 @@ def rendering(turns: tuple[Message, ...], tokenizer: "PreTrainedTokenizerBase", 
     """
     if tokenizer.chat_template is None:
         raise UserError(
-            "a conversation needs a chat template and this tokenizer has none: set tokenizer.chat_template, choose a "
-            "chat model, or name keys of plain text (prompt_key, chosen_key, …)"
+            "a conversation needs a chat template and this tokenizer has none, as those of base models: choose a chat "
+            "model, give text in place of turns (--task.style completion; of a file, keys of plain text: prompt_key, "
+            "chosen_key, …), or put a chat_template.jinja into the model's folder"
         )
     roles = tuple(turn["role"] for turn in turns)
     goes_on = generation_prompt and roles[-1] == "assistant"

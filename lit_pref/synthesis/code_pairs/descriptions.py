@@ -52,7 +52,7 @@ class Describer:
     Args:
         descriptions: docstring takes what the source says itself, and leaves out snippets that say nothing; generated
             has the generator write all of them; docstring_or_generated those that are missing.
-        generator: a policy (an embedded model, a model folder, a hub id), or a Generator by its class.
+        generator: a policy (an embedded model, a folder, a .gguf file, a hub id), or a Generator by its class.
         sampling: how it writes; the default is the released code's.
         summary: take only the first paragraph of a docstring.
     """
