@@ -28,11 +28,18 @@ def check_dtype(dtype: Dtype, adapter: LoRA | None) -> Dtype:
     return dtype
 
 
-def tell_slow(module: "_LanguageModule") -> None:
-    """Say where bf16 is asked for and the processor has no instructions for it."""
+def tell_precision(module: "_LanguageModule") -> None:
+    """Say where half precision loses updates, and where the processor has no instructions for it."""
+    if (precision := str(module.trainer.precision)) in ("bf16-true", "16-true"):
+        mixed = precision.replace("true", "mixed")
+        print(
+            f"--trainer.precision {precision}: trained weights of half precision lose small updates; {mixed} keeps "
+            "them in fp32, and --model.dtype rounds only the frozen ones under an adapter",
+            flush=True,
+        )
     if module.trainer.strategy.root_device.type != "cpu":
         return
-    if (precision := str(module.trainer.precision)).startswith("bf16"):
+    if precision.startswith("bf16"):
         tell_slow_bf16(f"--trainer.precision {precision}")
     elif module.weights_dtype == "bfloat16":
         tell_slow_bf16("--model.dtype bfloat16")

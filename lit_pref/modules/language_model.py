@@ -40,7 +40,7 @@ from lit_pref.models import (
     weights_fingerprint,
 )
 from lit_pref.models.compute import Compute, prepare_layers, row_layout
-from lit_pref.modules.fitting import check_adapter, check_dtype, check_names, run_names, tell_slow
+from lit_pref.modules.fitting import check_adapter, check_dtype, check_names, run_names, tell_precision
 from lit_pref.modules.optimization import follow_length, with_schedule
 from lit_pref.modules.reference import Reference
 from lit_pref.types import Dtype, RowBatch, Split, TreeBatch
@@ -223,7 +223,7 @@ class _LanguageModule(LightningModule):
         if self.reference is not None:
             self.reference.setup()
         if self.trainer.is_global_zero:
-            tell_slow(self)
+            tell_precision(self)
             sharing, apart = sharing_obstacle(self.model), apart_obstacle(self.model)
             if self.compute.layout == "auto" and self.row_layout == "repeated":
                 print(f"{sharing}: prompts are repeated before each completion", flush=True)
