@@ -178,10 +178,11 @@ def _what_is_missing(parser: ArgumentParser, names: Sequence[str]) -> str:
 
 def _unknown_option(parser: ArgumentParser, field: str, name: str) -> _Mistake:
     parts = [*filter(None, field.split(".")), *name.split(".")]
-    for place, part in enumerate(parts):
-        if part in KEYS and (place or _is_inner(parser)):
-            return _Mistake(".".join(parts[:place]), f"{part} is {KEYS[part]}")
     known, inner = _types(parser), _is_inner(parser)
+    for place, part in enumerate(parts):
+        # A whole option only where the new one is an option of this very command.
+        if part in KEYS and (place or inner or KEYS[part].replace(",", " ").split()[1] in known):
+            return _Mistake(".".join(parts[:place]), f"{part} is {KEYS[part]}")
     first, last = name.partition(".")[0], name.rpartition(".")[2]
     firsts = {each.partition(".")[0] for each in known}
     if not inner and first not in firsts and first in _WHOSE:

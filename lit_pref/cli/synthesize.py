@@ -73,7 +73,8 @@ def synthesize(
         problems: how many to sample, before decontamination; null is all of a benchmark, and 2,000 of a task that can
             make any number.
         samples: completions a problem; the default is ours.
-        sampling: how they are drawn; the default is ours.
+        sampling: how they are drawn; the default is ours, and long enough for the embedded world alone: a pretrained
+            model takes max_new_tokens of some 512.
         strategy: random pairs any passing with any failing completion; best_vs_worst takes the failing one that passed
             the fewest cases before its first wrong one.
         pairs_per_problem: at most; further ones take other completions where there are any.

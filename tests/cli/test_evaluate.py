@@ -296,6 +296,7 @@ def test_a_policy_on_human_eval(human_eval, capsys):
         ([*SMALL, *CODER, "--problems", "0"], "--problems: problems must be >= 1, got 0"),
         ([*SMALL, *CODER, "--split", "tset"], "expected one of 'train', 'validation', 'test'"),
         ([*SMALL, *CODER, "--sampling.temperature", "-1"], "temperature must be >= 0, got -1.0"),
+        ([*SMALL, *CODER, "--batch_size", "8"], "batch_size is now max_tokens_per_batch, which counts tokens"),
         ([*SMALL, *CODER, "--taks.bug_rate", "1"], "there is no option 'taks.bug_rate'"),
         (["--task", "HumanEvil", *CODER], "there is no class 'HumanEvil'; did you mean 'HumanEval'?"),
         (["--task", "CodeTask", "--task.bug_rate", "2", "--policy", "x"], "bug_rate must be in [0, 1], got 2.0"),
