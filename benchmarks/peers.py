@@ -27,7 +27,8 @@ optimizer = partial(torch.optim.AdamW, lr=LEARNING_RATE, weight_decay=0.0, fused
 class _Steps(Callback):
     """When steps start and end, what they hold, and what they log."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.starts: list[float] = []
         self.ends: list[float] = []
         self.tokens: list[int] = []
@@ -36,10 +37,10 @@ class _Steps(Callback):
         self.first: dict[str, float] = {}
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        self.starts.append(now(module.device))
+        self.starts.append(now(module.device, self._clock))
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.ends.append(now(module.device))
+        self.ends.append(now(module.device, self._clock))
         self.tokens.append(batch.trees.num_tokens)
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         self.batches.append(batch.row_R.tolist())
@@ -47,17 +48,22 @@ class _Steps(Callback):
             self.first = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def now(device: torch.device) -> float:
+def now(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return clock()
 
 
 def lightning_epoch(
-    make: Callable[[], LightningModule], pairs: Path, batch_size: int, precision: str, device: str = "cpu"
+    make: Callable[[], LightningModule],
+    pairs: Path,
+    batch_size: int,
+    precision: str,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """make: the module, which takes no part in the time; what it caches is made anew."""
-    steps = _Steps()
+    """make: the module, which takes no part in the time; what it caches is made anew. clock: that times the steps."""
+    steps = _Steps(clock)
     with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, LIT_PREF_CACHE=scratch):
         module = make()
         trainer = Trainer(

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import command, dpo_vs_trl, paired
+from benchmarks import command, dpo_vs_trl, model_sizes, paired
 
 
 @pytest.mark.parametrize(("given", "runs"), [([], 4), (["--quick"], 1), (["--quick", "--runs", "2"], 2)])
@@ -51,3 +51,30 @@ def test_a_quick_comparison_is_one_short_workload(monkeypatch, tmp_path):
     torch.set_num_threads(threads)
     assert compared == [("docstrings", 3, "fp32", 1, True)]
     assert json.loads(file.read_text())["docstrings"]["ratio"] == 1.0
+
+
+def test_weights_of_a_shape_are_those_that_its_model_has():
+    # SmolLM2: 30 layers of 2·576² + 2·576·192 + 3·576·1536 = 3,538,944, and an embedding of 49,152·576.
+    small = model_sizes.SIZES["SmolLM2-135M"]
+    assert small.weights == 30 * 3_538_944 + 28_311_552 == 134_479_872  # its 61 norms of 576 make 134,515,008
+    assert model_sizes.SIZES["Qwen2.5-0.5B"].weights == pytest.approx(494_032_768, rel=1e-3)
+    assert model_sizes.SIZES["Llama-3.1-8B"].weights == pytest.approx(8_030_261_248, rel=1e-3)
+    # LoRA of rank 16: 16·(in + out) of each matrix: 2·(576 + 576), 2·(576 + 192) and 3·(576 + 1536).
+    assert small.adapter == 16 * 30 * (2304 + 1536 + 6336)
+    assert model_sizes.static_bytes(small, "bfloat16", full=False) == 2 * small.weights + 16 * small.adapter
+
+
+def test_times_and_memory_follow_from_what_was_measured():
+    # Half of 100 GFLOP/s; a step that holds nothing.
+    measured = {
+        name: model_sizes.Measured(1.0, 0.5, 0, 0.0) for name in ("full float32", "lora float32", "lora bfloat16")
+    }
+    measured |= {"sampling float32": model_sizes.Measured(1.0, 0.25, 0, 0.0)}
+    header, *rows = model_sizes.estimates(measured, {"float32": 100, "bfloat16": 200})
+    row = dict(zip(header, rows[-1], strict=True))
+    layers, head = 32 * (2 * 4096 * 128 * 40 + 3 * 4096 * 14_336), 128_256 * 4096
+    hours = 8 * (layers * 600 + head * 400) * 1000 / 50e9 / 3600  # 6 to train and 2 for the reference
+    assert row["full h"] == f"{hours:,.0f}"
+    assert row["LoRA bf16 h"] == f"{hours * 6 / 8 / 2:,.0f}"
+    assert row["full fp32 GB"] == f"{16 * (layers + 2 * head) / 1e9:,.0f}"
+    assert row["sampling bf16 h"] == "–"
