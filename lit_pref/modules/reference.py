@@ -83,9 +83,10 @@ class Reference:
 
     def _check(self, policy_K: Tensor, reference_K: Tensor, length_K: Tensor) -> None:
         """Other weights, another template or another truncation show here."""
-        # Summed over tokens in other batch shapes; half precision rounds each token's logit by up to 2^-8.
+        # Summed over tokens in other batch shapes. Logits of pretrained models reach 40, which bf16 rounds by up to an
+        # eighth, and a completion may be one token: 0.12 was seen.
         whole = "32" in str(self.module.trainer.precision) and self.module.weights_dtype == "float32"
-        tolerance = 1e-3 if whole else 0.05
+        tolerance = 1e-3 if whole else 0.5
         off = ((policy_K - reference_K).abs() / length_K).max()
         if off > tolerance:
             raise RuntimeError(

@@ -112,6 +112,19 @@ def test_the_policy_starts_as_its_reference_and_its_cache_is_found_again(policy:
     assert len(list(cache.rglob("*.npy"))) == 2 * len(kept)
 
 
+@pytest.mark.parametrize(("dtype", "rounding", "other"), [("float32", 5e-4, 2e-3), ("bfloat16", 0.3, 0.6)])
+def test_a_start_is_its_reference_but_for_rounding(
+    policy: str, tmp_path: Path, dtype: str, rounding: float, other: float
+):
+    """Two responses of one token and of four; logits of 32 to 64 are rounded to a quarter in bf16."""
+    module = made("dpo", policy, dtype=dtype)
+    module.trainer = trainer_for(tmp_path)
+    reference_K, length_K = torch.tensor([-1.0, -8.0]), torch.tensor([1, 4])
+    module.reference._check(reference_K + rounding * length_K, reference_K, length_K)
+    with pytest.raises(RuntimeError, match="nats a token away from its cached reference"):
+        module.reference._check(reference_K + other * length_K, reference_K, length_K)
+
+
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(policy: str, tmp_path: Path):
     whole, half, resumed = (made("dpo", policy) for _ in range(3))
     fitted(whole, tmp_path, epochs=2)
