@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lit_pref.data.tokens.encoding import tokenizer_identity
 from lit_pref.data.tokens.tokenize import tokenize_prompt
+from lit_pref.errors import UserError
 from lit_pref.evaluation.base import Evaluation, there
 from lit_pref.evaluation.grading import Counts, counts, problems_of, ungraded
 from lit_pref.generation import LocalGenerator
@@ -49,6 +50,20 @@ _LASTING = {
 _PACKAGE = Path(__file__).parents[1]
 
 
+@runtime_checkable
+class _OfTask(Protocol):
+    """A data module whose rows are of a task's problems."""
+
+    task: Task
+
+
+def _task_of_run(module: LightningModule) -> Task:
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, _OfTask) or not isinstance(data.task, Task):
+        raise UserError(f"PassAtK: {type(data).__name__} has no task of its own: give one, as task: HumanEval")
+    return data.task
+
+
 class _Measured(NamedTuple):
     """What became of each problem's samples, and whether it always would."""
 
@@ -60,7 +75,7 @@ class PassAtK(Evaluation):
     """Share of problems solved by at least one of k completions.
 
     Args:
-        task: problems and their grading.
+        task: problems and their grading; null is the task of the run's own data.
         split: null is validation in a fit and test under `lit-pref test`, as far as the task has both.
         problems: how many; the same for every run, so that runs compare. null is all of a benchmark, and 1,000 of a
             task that can make any number.
@@ -76,7 +91,7 @@ class PassAtK(Evaluation):
 
     def __init__(
         self,
-        task: Task,
+        task: Task | None = None,
         split: Split | None = None,
         problems: int | None = None,
         k: Sequence[int] = (1,),
@@ -97,7 +112,9 @@ class PassAtK(Evaluation):
             raise ValueError(f"max_tokens_per_batch must be >= 1, got {max_tokens_per_batch}")
         if samples > 1 and sampling.temperature == 0:
             raise ValueError(f"{samples} greedy samples are all alike: give a temperature above 0")
-        self.task, self.split, self.count, self.k = task, split, problems, tuple(k)
+        self._given, self.split, self.count, self.k = task, split, problems, tuple(k)
+        if task is not None:
+            self.task = task
         self.samples, self.sampling, self.seed = samples, sampling, seed
         self.max_tokens_per_batch = max_tokens_per_batch
         self.cache, self.prefix = ArrayCache(cache_folder, "pass_at_k"), prefix
@@ -106,6 +123,7 @@ class PassAtK(Evaluation):
         return self.split or there(self.task.splits, asked)
 
     def __call__(self, module: LightningModule, split: Split = "test") -> dict[str, Tensor]:
+        self.task = self._given or _task_of_run(module)
         chosen = problems_of(self.task, self.measured(split), self.count, self.seed)
         problems, self.left_out = gradable(self.task, chosen, tell=module.global_rank == 0)
         key = self._key(module, problems)

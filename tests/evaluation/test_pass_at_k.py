@@ -2,6 +2,7 @@ import importlib.util
 import sys
 from dataclasses import replace
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lit_pref.errors import UserError
 from lit_pref.evaluation import PassAtK, pass_at_k
 from lit_pref.evaluation.grading import Counts, HarnessError
 from lit_pref.evaluation.pass_at_k import figures
@@ -300,3 +302,15 @@ def test_a_benchmark_of_one_split_is_measured_on_it_whatever_runs():
     assert [PassAtK(CodeTask()).measured(asked) for asked in ("validation", "test")] == ["validation", "test"]
     assert PassAtK(CodeTask(), "test").measured("validation") == "test"
     assert PassAtK(HumanEval("absent.jsonl")).measured("validation") == "test"
+
+
+def test_without_a_task_it_measures_that_of_the_runs_data(tmp_path, sampled):
+    module, task = Policy(), Even(worst=Outcome.ERROR)
+    module.__dict__["_trainer"] = SimpleNamespace(datamodule=SimpleNamespace(task=task))
+    own = PassAtK(problems=6, cache_folder=tmp_path)
+    torch.testing.assert_close(own(module), PassAtK(task, problems=6, cache_folder=tmp_path)(module))
+    assert own.task is task
+    assert own.measured("validation") == "validation"
+    module.__dict__["_trainer"] = SimpleNamespace(datamodule=SimpleNamespace())
+    with pytest.raises(UserError, match="PassAtK: SimpleNamespace has no task of its own: give one"):
+        own(module)
