@@ -306,7 +306,7 @@ def test_a_benchmark_of_one_split_is_measured_on_it_whatever_runs():
 
 def test_without_a_task_it_measures_that_of_the_runs_data(tmp_path, sampled):
     module, task = Policy(), Even(worst=Outcome.ERROR)
-    module.__dict__["_trainer"] = SimpleNamespace(datamodule=SimpleNamespace(task=task))
+    module.__dict__["_trainer"] = SimpleNamespace(global_rank=0, datamodule=SimpleNamespace(task=task))
     own = PassAtK(problems=6, cache_folder=tmp_path)
     torch.testing.assert_close(own(module), PassAtK(task, problems=6, cache_folder=tmp_path)(module))
     assert own.task is task
