@@ -139,10 +139,17 @@ def test_trl_trains_the_exported_folder_for_a_step(smollm2: str):
     from datasets import load_dataset
 
     folder = exported(fit("dpo", smollm2))
-    limits = {"max_steps": 1, "per_device_train_batch_size": 2, "max_length": 64, "report_to": "none", "use_cpu": True}
+    limits = {
+        "bf16": False,
+        "max_steps": 1,
+        "per_device_train_batch_size": 2,
+        "max_length": 64,
+        "report_to": "none",
+        "use_cpu": True,
+    }
     trainer = trl.DPOTrainer(
         AutoModelForCausalLM.from_pretrained(folder),
-        args=trl.DPOConfig("trl", bf16=False, learning_rate=1e-5, lr_scheduler_type="constant", save_strategy="no", **limits),
+        args=trl.DPOConfig("trl", lr_scheduler_type="constant", learning_rate=1e-5, save_strategy="no", **limits),
         train_dataset=load_dataset("json", data_files="chat.jsonl", split="train"),
         processing_class=AutoTokenizer.from_pretrained(folder),
     )
