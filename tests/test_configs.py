@@ -23,6 +23,7 @@ EMBEDDED_TASKS = {
     "GSM8K": "ReasoningTask",
     "MATH": "ReasoningTask",
     "MathShepherd": "ReasoningTask",
+    "GSM8KSolutions": "ReasoningTask",
     "ReClor": "DeductionTask",
     "LogiQA2": "DeductionTask",
 }

@@ -280,8 +280,8 @@ def test_a_full_disk_keeps_what_is_finished(
     sizes = [
         "--data.train_size=300",
         "--data.validation_size=30",
-        "--data.samples.each=2",
-        "--data.samples.sampling.max_new_tokens=24",
+        "--data.samples.each=4",
+        "--data.samples.sampling.max_new_tokens=48",
     ]
     arguments = fit("--config", str(CONFIG), *sizes, "--trainer.max_steps=1", "--trainer.log_every_n_steps=1")
     arguments += ["--trainer.callbacks=null"]

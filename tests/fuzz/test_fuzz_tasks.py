@@ -134,7 +134,7 @@ KINDS = {
     "math_shepherd": Kind(
         {"input": TAGGED, "label": TAGGED.replace("ки", "+"), "task": "GSM8K"},
         ("input", "label"),
-        lambda path: MathShepherd(path, validation_percent=0)._solved("train"),
+        lambda path: list(MathShepherd(path, validation_percent=0).solutions("train")),
     ),
     "logiqa2": Kind(CHOICE, tuple(CHOICE), lambda path: LogiQA2(path).pairs("test", None, 0), "rows.txt"),
     "reclor": Kind(

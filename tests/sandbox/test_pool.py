@@ -40,7 +40,7 @@ def pooled(tmp_path, monkeypatch):
     script.write_text(WORKER)
     monkeypatch.setattr(pool, "SCRIPT", script)
     monkeypatch.setattr(pool, "START_PAUSES", (0.0, 0.0))
-    made = WorkerPool({"level": "none"}, 1, 1.0)
+    made = WorkerPool({"level": "none", "seed": 0}, 1, 1.0)
     yield made
     made.close()
 
@@ -82,7 +82,7 @@ def test_a_pool_that_never_had_a_worker_says_why(monkeypatch, tmp_path):
     script.write_text("")
     monkeypatch.setattr(pool, "SCRIPT", script)
     with pytest.raises(SandboxUnavailableError, match="ended at its start"):
-        WorkerPool({"level": "none"}, 2, 1.0)
+        WorkerPool({"level": "none", "seed": 0}, 2, 1.0)
 
 
 def test_a_process_that_cannot_be_set_up_is_ours_and_costs_no_other_verdict():
