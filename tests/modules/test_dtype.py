@@ -116,13 +116,23 @@ def test_the_policy_starts_as_its_reference_and_its_cache_is_found_again(policy:
 def test_a_start_is_its_reference_but_for_rounding(
     policy: str, tmp_path: Path, dtype: str, rounding: float, other: float
 ):
-    """Two responses of one token and of four; logits of 32 to 64 are rounded to a quarter in bf16."""
+    """Responses of one token and of four; logits of 32 to 64 are rounded to a quarter in bf16, which averages out."""
     module = made("dpo", policy, dtype=dtype)
     module.trainer = trainer_for(tmp_path)
     reference_K, length_K = torch.tensor([-1.0, -8.0]), torch.tensor([1, 4])
-    module.reference._check(reference_K + rounding * length_K, reference_K, length_K)
+    spread_K = length_K if dtype == "float32" else length_K.sqrt()
+    module.reference._check(reference_K + rounding * spread_K, reference_K, length_K)
     with pytest.raises(RuntimeError, match="nats a token away from its cached reference"):
-        module.reference._check(reference_K + other * length_K, reference_K, length_K)
+        module.reference._check(reference_K + other * spread_K, reference_K, length_K)
+
+
+def test_a_long_response_over_a_rounded_base_is_held_to_the_bound_of_half_precision(policy: str, tmp_path: Path):
+    module = made("dpo", policy, dtype="bfloat16")
+    module.trainer = trainer_for(tmp_path)
+    reference_K, length_K = torch.tensor([-200.0]), torch.tensor([400])
+    module.reference._check(reference_K + 0.04 * length_K, reference_K, length_K)
+    with pytest.raises(RuntimeError, match=r"0\.06 nats a token away"):
+        module.reference._check(reference_K + 0.06 * length_K, reference_K, length_K)
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(policy: str, tmp_path: Path):
